@@ -1,0 +1,132 @@
+"""Labelled images for training and evaluation: records of one form, whatever file they come from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gmrt.georsmllm import prompts
+from gmrt.runtime.errors import GmrtError
+
+UCM_CLASSES = {
+    "agricultural": "agricultural",
+    "airplane": "airplane",
+    "baseballdiamond": "baseball diamond",
+    "beach": "beach",
+    "buildings": "buildings",
+    "chaparral": "chaparral",
+    "denseresidential": "dense residential",
+    "forest": "forest",
+    "freeway": "freeway",
+    "golfcourse": "golf course",
+    "harbor": "harbor",
+    "intersection": "intersection",
+    "mediumresidential": "medium residential",
+    "mobilehomepark": "mobile home park",
+    "overpass": "overpass",
+    "parkinglot": "parking lot",
+    "river": "river",
+    "runway": "runway",
+    "sparseresidential": "sparse residential",
+    "storagetanks": "storage tanks",
+    "tenniscourt": "tennis court",
+}
+"""UC Merced's folder names (Yang and Newsam 2010) in words."""
+
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_PLACE = re.compile(r"\b(left|right|top|bottom|upper|lower|up|diagonal|corner|middle|center|north|south|east|west)\b")
+
+
+class DatasetError(GmrtError, ValueError):
+    """A dataset that cannot be read, or holds nothing that can be used."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request and its answer; ``task`` is "caption", "class" or "qa"; ``kind`` a finer type for the scores."""
+
+    text: str
+    answer: str
+    task: str
+    kind: str = ""
+
+    @property
+    def directional(self) -> bool:
+        """Whether turning the image would change the answer (or the question)."""
+        return bool(_PLACE.search(self.answer.lower()) or _PLACE.search(self.text.lower()))
+
+
+@dataclass(frozen=True)
+class Example:
+    """An encoded image (JPEG or PNG bytes), its name, and what is known about it."""
+
+    name: str
+    image: bytes
+    scene_class: str = ""
+    captions: tuple[str, ...] = ()
+    questions: tuple[Question, ...] = field(default=())
+
+
+def class_words(name: str) -> str:
+    """A class's folder name as words: ``storagetanks`` → "storage tanks", ``SeaLake`` → "sea lake"."""
+    return UCM_CLASSES.get(name) or _CAMEL.sub(" ", name).replace("_", " ").lower()
+
+
+def read_parquet(path: Path | str) -> list[Example]:
+    """Read a parquet file in the Hugging Face image convention with any of the fields class, captions, qa.
+
+    Raises `DatasetError` when the file is missing, is not parquet, has no ``image`` column, or has no rows.
+    """
+    import pyarrow as pa  # noqa: PLC0415  (only the training extra has it)
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    path = Path(path)
+    if not path.is_file():
+        raise DatasetError(f"no dataset at {path}: give a parquet file")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DatasetError(f"{path} is not a readable parquet file ({error})") from None
+    if "image" not in table.schema.names or table.num_rows == 0:
+        raise DatasetError(f"{path} has no 'image' column or no rows; its columns are {table.schema.names}")
+    return [_example(row, f"{path.name}#{i}") for i, row in enumerate(table.to_pylist())]
+
+
+def _example(row: dict[str, Any], where: str) -> Example:
+    image = row["image"]
+    if not isinstance(image, dict) or not image.get("bytes"):
+        raise DatasetError(f"{where}: 'image' holds no bytes; store the encoded file, as Hugging Face does")
+    return Example(
+        name=str(image.get("path") or where),
+        image=image["bytes"],
+        scene_class=class_words(row["class"]) if row.get("class") else "",
+        captions=tuple(row.get("captions") or ()),
+        questions=tuple(
+            Question(qa["question"], qa["answer"], "qa", qa.get("type") or question_kind(qa["question"]))
+            for qa in row.get("qa") or ()
+        ),
+    )
+
+
+def question_kind(question: str) -> str:
+    """Type of a question that has none given, from its words: count, location, theme, presence or other."""
+    text = question.lower()
+    starts = {"how many": "count", "what is the location": "location", "what is the theme": "theme", "does this": "presence"}
+    return next((kind for start, kind in starts.items() if text.startswith(start)), "other")
+
+
+def tokenizer_texts(examples: list[Example]) -> Iterator[str]:
+    """Everything that the tokenizer should know: answers, questions, prompts and a list of the field's words."""
+    for example in examples:
+        yield from example.captions
+        yield example.scene_class
+        for question in example.questions:
+            yield question.text
+            yield question.answer
+    words = (Path(__file__).parent / "vocabulary.txt").read_text(encoding="utf-8").split()
+    for wording in (*prompts.CAPTION, *prompts.CLASS, *prompts.IS_CLASS, *words):
+        for _ in range(20):
+            yield wording

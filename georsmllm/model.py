@@ -1,0 +1,186 @@
+"""GeoRSMLLM: a vision tower, a connector and a language model, as a Hugging Face class (arXiv 2503.12490)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedModel, SiglipVisionModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from gmrt.georsmllm.config import EfficientNetLiteConfig, GeoRSMLLMConfig
+from gmrt.georsmllm.lite import EfficientNetLite
+
+
+class Connector(nn.Module):
+    """Pixel shuffle, then a two-layer MLP: patch features [B, grid², C] → tokens [B, (grid/shuffle)², D].
+
+    Pixel shuffle folds ``shuffle`` × ``shuffle`` neighbouring patches into channels (as in Idefics3), which keeps all
+    of the features and shortens the prompt.
+    """
+
+    def __init__(self, config: GeoRSMLLMConfig) -> None:
+        super().__init__()
+        vision: Any = config.vision_config
+        text: Any = config.text_config
+        width = int(text.hidden_size)
+        self.grid, self.shuffle = config.grid, config.shuffle
+        self.norm = nn.LayerNorm(vision.hidden_size * config.shuffle**2)
+        self.fc1 = nn.Linear(vision.hidden_size * config.shuffle**2, width)
+        self.fc2 = nn.Linear(width, width)
+        self.dropout = nn.Dropout(config.connector_dropout)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return one embedding per group of patches, in row-major order."""
+        if self.shuffle > 1:
+            g, s, channels = self.grid, self.shuffle, features.shape[-1]
+            folded = features.reshape(-1, g // s, s, g // s, s, channels).permute(0, 1, 3, 2, 4, 5)
+            features = folded.reshape(-1, (g // s) ** 2, s * s * channels)
+        out: Tensor = self.fc2(self.dropout(nn.functional.gelu(self.fc1(self.norm(features)), approximate="tanh")))
+        return out
+
+
+class SiglipTower(nn.Module):
+    """Transformers' SigLIP encoder without its pooling head: [B, 3, H, W] → [B, patches, C]."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        config.vision_use_head = False
+        self.siglip = SiglipVisionModel(config)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return the last hidden state, after the final norm."""
+        out: Tensor = self.siglip(pixel_values=pixels).last_hidden_state
+        return out
+
+
+class GeoRSMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
+    """Images and words in, words (and points, as words) out."""
+
+    config_class = GeoRSMLLMConfig
+    base_model_prefix = ""
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+
+    def __init__(self, config: GeoRSMLLMConfig) -> None:
+        super().__init__(config)
+        vision: Any = config.vision_config
+        text: Any = config.text_config
+        lite = isinstance(vision, EfficientNetLiteConfig)
+        self.tower: nn.Module = EfficientNetLite() if lite else SiglipTower(vision)
+        self.connector = Connector(config)
+        self.decoder = AutoModelForCausalLM.from_config(text)
+        self.regression = nn.Linear(text.hidden_size, config.regression_outputs) if config.regression_outputs else None
+        self._tied_weights_keys = {f"decoder.{k}": f"decoder.{v}" for k, v in (self.decoder._tied_weights_keys or {}).items()}
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialise what is ours; the composed models have initialised themselves."""
+        std = float(getattr(self.config.text_config, "initializer_range", 0.02))
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=std)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the token table."""
+        table: nn.Module = self.decoder.get_input_embeddings()
+        return table
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the token table."""
+        self.decoder.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        """Return the head."""
+        head: nn.Module = self.decoder.get_output_embeddings()
+        return head
+
+    def encode_images(self, pixel_values: Tensor) -> Tensor:
+        """Map normalised images [B, 3, H, W] to embeddings [B, T, D]."""
+        out: Tensor = self.connector(self.tower(pixel_values))
+        return out
+
+    def embed(self, input_ids: Tensor, image_embeds: Tensor | None) -> Tensor:
+        """Look up tokens [B, S] and put images [N, T, D], in order, where their placeholders stand → [B, S, D].
+
+        Raises ValueError when placeholders and image embeddings do not count the same.
+        """
+        embeds: Tensor = self.get_input_embeddings()(input_ids)
+        if image_embeds is None:
+            return embeds
+        places = input_ids == self.config.image_token_id
+        rows = image_embeds.reshape(-1, image_embeds.shape[-1]).to(embeds.dtype)
+        if int(places.sum()) != rows.shape[0]:
+            raise ValueError(f"{int(places.sum())} image placeholders for {rows.shape[0]} image embeddings")
+        return embeds.masked_scatter(places[..., None], rows)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        image_features: Tensor | None = None,
+        image_embeds: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Run the whole model; ``labels`` [B, S] (−100 ignored) adds the shifted cross-entropy.
+
+        Images come as ``pixel_values`` [N, 3, H, W], as a frozen tower's ``image_features`` [N, P, C], or as ready
+        ``image_embeds`` [N, T, D]. ``attention_mask`` is [B, S], or the additive mask [B, 1, S, S] of packed questions.
+        With ``labels``, ``logits`` are those of the labelled positions only [n, V], in order: the head is not run where
+        nothing is to be learnt.
+        """
+        if inputs_embeds is None:
+            if input_ids is None:
+                raise ValueError("give input_ids or inputs_embeds")
+            if pixel_values is not None:
+                image_embeds = self.encode_images(pixel_values)
+            elif image_features is not None:
+                image_embeds = self.connector(image_features)
+            inputs_embeds = self.embed(input_ids, image_embeds)
+        masks = {"attention_mask": attention_mask, "position_ids": position_ids}
+        if labels is None:
+            out: CausalLMOutputWithPast = self.decoder(inputs_embeds=inputs_embeds, **masks, **kwargs)
+            return out
+        hidden = self.decoder.model(inputs_embeds=inputs_embeds, **masks, use_cache=False).last_hidden_state
+        wanted = labels[:, 1:] != -100
+        logits = self.decoder.lm_head(hidden[:, :-1][wanted])
+        loss = nn.functional.cross_entropy(logits, labels[:, 1:][wanted])
+        return CausalLMOutputWithPast(loss=loss, logits=logits)
+
+    def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
+        """Pass the images on the first step only: afterwards they are in the cache."""
+        images = {k: kwargs.pop(k, None) for k in ("pixel_values", "image_embeds")}
+        first = kwargs.pop("is_first_iteration", False)
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, is_first_iteration=first, **kwargs)
+        if first or not kwargs.get("use_cache", True):
+            inputs.update({k: v for k, v in images.items() if v is not None})
+        return inputs
+
+
+AutoConfig.register("efficientnet_lite", EfficientNetLiteConfig)
+AutoConfig.register("georsmllm", GeoRSMLLMConfig)
+AutoModelForCausalLM.register(GeoRSMLLMConfig, GeoRSMLLMForConditionalGeneration)
+
+
+@torch.inference_mode()
+def greedy(model: GeoRSMLLMForConditionalGeneration, inputs_embeds: Tensor, eos: tuple[int, ...], max_tokens: int) -> list[int]:
+    """Greedy continuation of one prompt's embeddings [1, S, D], the reference for every export; EOS not included."""
+    out = model.decoder(inputs_embeds=inputs_embeds, use_cache=True, logits_to_keep=1)
+    ids: list[int] = []
+    while len(ids) < max_tokens:
+        token = int(out.logits[0, -1].argmax())
+        if token in eos:
+            break
+        ids.append(token)
+        step = model.get_input_embeddings()(torch.tensor([[token]]))
+        out = model.decoder(inputs_embeds=step, past_key_values=out.past_key_values, use_cache=True)
+    return ids

