@@ -56,7 +56,7 @@ class CacheFullError(GmrtError, RuntimeError):
     def __init__(self, needed: int, capacity: int) -> None:
         super().__init__(
             f"the KV cache holds {capacity} tokens and this request needs {needed}: "
-            "shorten the prompt, lower the number of tokens to generate, or load the bundle with a larger capacity"
+            "shorten the prompt, ask for fewer tokens, or allow more memory"
         )
         self.needed = needed
         self.capacity = capacity

@@ -1,0 +1,141 @@
+"""``gmrt doctor``: what this environment has, and what in it would go wrong."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import typer
+
+import gmrt
+from gmrt.cli.options import BundleOption, FormatOption
+from gmrt.runtime.errors import GmrtError
+
+# What the int8 kernels use when it is there, by the name that Linux gives it in /proc/cpuinfo.
+_INT8_FEATURES = {
+    "avx2": "avx2",
+    "avx512_vnni": "avx512_vnni",
+    "avx_vnni": "avx_vnni",
+    "amx_int8": "amx_int8",
+    "asimddp": "dotprod",
+    "i8mm": "i8mm",
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report."""
+
+    name: str
+    status: Literal["ok", "note", "wrong"]
+    detail: str
+
+
+def doctor(bundle: BundleOption = None, output_format: FormatOption = "text") -> None:
+    """Report on this environment; exit with 1 when something in it is wrong."""
+    checks = [
+        Check("gmrt", "ok", gmrt.__version__),
+        Check("python", "ok", f"{platform.python_version()} on {platform.machine()}"),
+        _memory(),
+        *_packages(),
+    ]
+    if not any(check.status == "wrong" for check in checks):  # the rest imports those packages
+        checks += [_onnxruntime(), _cpu(), _bundle(bundle)]
+    wrong = any(check.status == "wrong" for check in checks)
+    if output_format == "json":
+        typer.echo(json.dumps({"ok": not wrong, "checks": [asdict(check) for check in checks]}))
+    else:
+        for check in checks:
+            typer.echo(f"{check.status:5}  {check.name:12}  {check.detail}")
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _packages() -> list[Check]:
+    """Versions of what the runtime imports, and of torch, which it never does."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    checks = []
+    for name in ("numpy", "tokenizers", "jinja2", "rasterio"):
+        try:
+            checks.append(Check(name, "ok", version(name)))
+        except PackageNotFoundError:
+            checks.append(Check(name, "wrong", f"not installed: run pip install {name}"))
+    try:
+        checks.append(Check("torch", "note", f"{version('torch')}, which infer does not load"))
+    except PackageNotFoundError:
+        checks.append(Check("torch", "note", "not installed; only export, train and eval need it"))
+    return checks
+
+
+def _onnxruntime() -> Check:
+    """Refuse none, two distributions that overwrite each other's files, and one that does not import."""
+    from importlib.metadata import distributions
+
+    found = sorted(
+        {
+            f"{dist.name} {dist.version}"
+            for dist in distributions()
+            if dist.name and dist.name.lower().replace("_", "-").startswith("onnxruntime")
+        }
+    )
+    if not found:
+        return Check("onnxruntime", "wrong", "not installed: install gmrt with the extra [cpu] or [gpu]")
+    if len(found) > 1:
+        return Check(
+            "onnxruntime",
+            "wrong",
+            f"{' and '.join(found)} overwrite each other's files: uninstall both, then install one of them",
+        )
+    try:
+        import onnxruntime
+    except ImportError as error:
+        return Check("onnxruntime", "wrong", f"{found[0]} does not import ({error}): reinstall it")
+    from gmrt.runtime.backends.machine import int8_products_saturate
+
+    providers = ", ".join(onnxruntime.get_available_providers())
+    sums = "overflow 16 bits here, so int8 runs in a slower, exact mode" if int8_products_saturate() else "are exact"
+    return Check("onnxruntime", "ok", f"{found[0]}; {providers}; sums of 8-bit products {sums}")
+
+
+def _cpu() -> Check:
+    """Count cores and name the instructions that int8 arithmetic is fast with."""
+    from gmrt.runtime.backends.machine import physical_cores
+
+    cores = f"{physical_cores()} physical cores to use"
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return Check("cpu", "note", f"{cores}; features unavailable on {sys.platform}")
+    lines = [line for line in text.splitlines() if line.lower().startswith(("flags", "features"))]
+    words = {word for line in lines for word in line.split()}
+    features = [name for flag, name in _INT8_FEATURES.items() if flag in words]
+    names = ", ".join(features) or f"none of {', '.join(_INT8_FEATURES.values())}"
+    return Check("cpu", "ok", f"{cores}; for int8: {names}")
+
+
+def _memory() -> Check:
+    """What the kernel says is available, which counts reclaimable caches; a container may allow less."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return Check("memory", "note", f"unavailable on {sys.platform}")
+    kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+    available, total = (f"{kib[name] / 2**20:.1f} GiB" for name in ("MemAvailable", "MemTotal"))
+    return Check("memory", "ok", f"{available} available of {total}")
+
+
+def _bundle(path: Path | None) -> Check:
+    """Open the bundle as `gmrt infer` would, which hashes every file of it."""
+    from gmrt.runtime.bundle import verify
+    from gmrt.runtime.model import SHIPPED
+
+    try:
+        manifest = verify(path or SHIPPED)
+    except GmrtError as error:
+        return Check("bundle", "wrong", str(error))
+    return Check("bundle", "ok", f"{manifest.name} {manifest.id}, {manifest.precision}; every file has its hash")

@@ -1,0 +1,50 @@
+"""``gmrt export``: make a bundle from a checkpoint, and prove it equal before it is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gmrt.cli.options import OutputOption, Precision, SeedOption, Target, needing
+from gmrt.cli.output import say_notes
+from gmrt.cli.progress import progress_bar
+
+
+def export(
+    precision: Annotated[Precision, typer.Option(help="How weights are kept and computed with.")],
+    checkpoint: Annotated[
+        Path | None, typer.Argument(help="The checkpoint's directory; the shipped nano model without it.")
+    ] = None,
+    target: Annotated[Target | None, typer.Option(help="Where it will run; cuda for fp16, else cpu.")] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR|FILE",
+            help="Images to measure ranges on, or a record of them; without it the record beside the checkpoint, "
+            "or generated scenes.",
+        ),
+    ] = None,
+    output: OutputOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Export a checkpoint as a bundle and print the bundle's path. Needs the extras export and cpu."""
+    with needing("export,cpu"):
+        from gmrt.export.pipeline import export_bundle
+    from gmrt.runtime.model import SHIPPED
+
+    checkpoint = checkpoint or SHIPPED.with_name("georsmllm-nano")
+    output = output or Path(f"{checkpoint.resolve().name}-{precision}")
+    with progress_bar("export") as progress:
+        report = export_bundle(
+            checkpoint,
+            output,
+            precision=precision,
+            target=target,
+            calibration=calibration,
+            seed=seed,
+            progress=progress,
+        )
+    say_notes([f"top-1 agreement with the checkpoint: {report.top1:.2%} of {report.positions} tokens"])
+    typer.echo(output)

@@ -1,0 +1,102 @@
+"""A folder of images, answered one by one as JSON lines; a run that was cut off goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from gmrt.cli.output import json_line, say_notes, write_atomically
+from gmrt.runtime.errors import GmrtError, PointsError, SceneError, SceneNotFoundError, SceneReadError
+
+if TYPE_CHECKING:
+    from gmrt.runtime.model import Model
+
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
+
+
+def answer_folder(
+    model: Model,
+    folder: Path,
+    prompts: Sequence[str],
+    *,
+    output: Path | None,
+    bands: Sequence[str] | None,
+    decoding: Mapping[str, Any],
+) -> None:
+    """Ask ``prompts`` about every image of ``folder``, sorted by name, one JSON line for each answer.
+
+    With ``output`` the lines are appended to that file, and what it already answers is not asked again. What fails on
+    an image gets a line with an ``error``, is tried again by the next run, and makes the exit status 1.
+    """
+    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not images:
+        raise SceneNotFoundError(f"{folder}: no image in this folder; expected names ending in {', '.join(SUFFIXES)}")
+    done = set() if output is None else resume(output, model)
+    failed = False
+    with ExitStack() as stack:
+        write: Callable[[str], object] = partial(typer.echo, nl=False)
+        if output is not None:
+            write = stack.enter_context(output.open("a", encoding="utf-8", buffering=1)).write
+        for image in images:
+            wanted = [prompt for prompt in prompts if (str(image), prompt) not in done]
+            for record in _answers(model, image, wanted, bands, decoding) if wanted else ():
+                failed |= "error" in record
+                write(json_line(record))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _answers(
+    model: Model, image: Path, prompts: Sequence[str], bands: Sequence[str] | None, decoding: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Yield a record for each prompt; one with an ``error`` where this image or this answer is at fault."""
+    try:
+        view = model.look(image, bands=bands)
+    except (SceneError, SceneNotFoundError, SceneReadError) as error:
+        for prompt in prompts:
+            yield _failure(image, prompt, error)
+        return
+    say_notes(f"{image}: {note}" for note in view.notes)
+    for prompt in prompts:
+        try:
+            yield view.ask(prompt, **decoding).to_dict()
+        except PointsError as error:
+            yield _failure(image, prompt, error)
+
+
+def _failure(image: Path, prompt: str, error: GmrtError) -> dict[str, Any]:
+    typer.echo(f"gmrt: {image}: {error}", err=True)
+    return {"image": str(image), "prompt": prompt, "error": str(error)}
+
+
+def resume(output: Path, model: Model) -> set[tuple[str, str]]:
+    """Return the (image, prompt) pairs that ``output`` answers, after dropping failures and a torn last line.
+
+    Refuses a file that holds something else than answers of this model, rather than append to it or overwrite it.
+    """
+    if not output.exists():
+        return set()
+    *lines, torn = output.read_text(encoding="utf-8").split("\n")  # nothing, or what a run that was cut off left
+    kept: list[str] = []
+    done: set[tuple[str, str]] = set()
+    for line in lines:
+        try:
+            record = json.loads(line)
+            key = record["image"], record["prompt"]
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise typer.BadParameter(f"{output} holds something else than answers: name another file") from None
+        if "error" in record:
+            continue
+        if record.get("model", {}).get("id") != model.id:
+            raise typer.BadParameter(f"{output} holds answers of another model: name another file")
+        kept.append(line)
+        done.add(key)
+    if torn or len(kept) < len(lines):
+        write_atomically(output, "".join(f"{line}\n" for line in kept))
+    return done

@@ -1,0 +1,124 @@
+"""``gmrt infer``: ask about an image, a pair of images, or every image of a folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gmrt.cli.folder import answer_folder
+from gmrt.cli.options import BundleOption, FormatOption, OutputOption, ProviderOption, SeedOption
+from gmrt.cli.output import json_line, say_notes, write_atomically
+from gmrt.runtime.errors import PromptError, SceneError
+
+if TYPE_CHECKING:
+    from gmrt.runtime.model import Answer, Model, View
+
+
+def infer(
+    words: Annotated[
+        list[str], typer.Argument(metavar="IMAGE... PROMPT", help="An image, a pair or a folder; then what to ask.")
+    ],
+    ask: Annotated[list[str] | None, typer.Option(metavar="PROMPT", help="Ask this too, about the same image.")] = None,
+    bundle: BundleOption = None,
+    output_format: FormatOption = "text",
+    output: OutputOption = None,
+    bands: Annotated[
+        str | None, typer.Option(metavar="R,G,B", help="The bands to see as red, green and blue, by name or number.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="End an answer after this many tokens.")] = 128,
+    temperature: Annotated[
+        float, typer.Option(min=0, help="0 takes the likeliest token; above it, tokens are sampled.")
+    ] = 0.0,
+    seed: SeedOption = 0,
+    choices: Annotated[str | None, typer.Option(metavar="A,B,C", help="Answer with one of these.")] = None,
+    yes_no: Annotated[bool, typer.Option("--yes-no", help="Answer with yes or no.")] = False,
+    provider: ProviderOption = "cpu",
+    max_memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Refuse a bundle that would need more, for example 2GiB.")
+    ] = None,
+) -> None:
+    """Ask about an image. Two images are a pair; a folder is answered image by image, as JSON lines."""
+    images, prompt = split(words)
+    prompts = (prompt, *(ask or ()))
+    decoding: dict[str, Any] = {
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "seed": seed,
+        "choices": comma_separated(choices),
+        "yes_no": yes_no,
+    }
+    from gmrt.runtime.model import load
+
+    model = load(bundle, provider=provider, max_memory=max_memory)
+    say_notes(model.notes)
+    seen = comma_separated(bands)
+    if images[0].is_dir():
+        answer_folder(model, images[0], prompts, output=output, bands=seen, decoding=decoding)
+        return
+    view = model.look(images[0], bands=seen) if len(images) == 1 else _pair(model, images, seen)
+    say_notes(view.notes)
+    if output is None and output_format == "text" and sys.stdout.isatty():
+        for question in prompts:
+            _stream(view, question, decoding)
+        return
+    answers = [view.ask(question, **decoding) for question in prompts]
+    if output_format == "json":
+        text = "".join(json_line(answer.to_dict()) for answer in answers)
+    else:
+        text = "".join(f"{answer}\n" for answer in answers)
+        for answer in answers:
+            _say_when_cut(answer)
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        write_atomically(output, text)
+
+
+def split(words: Sequence[str]) -> tuple[list[Path], str]:
+    """Part the positional arguments into images and the prompt, the last one; refuse when either is missing."""
+    *images, prompt = words
+    if Path(prompt).exists():
+        raise PromptError(f'no prompt given: {prompt} is a file; add what to ask behind it, for example "describe"')
+    if not images:
+        raise SceneError(f'no image given: put the path of an image before "{prompt}"')
+    paths = [Path(image) for image in images]
+    if len(paths) > 1 and any(path.is_dir() for path in paths):
+        raise SceneError("a folder is answered image by image: give it alone, or give the images of a pair by name")
+    if len(paths) > 2:
+        raise SceneError(f"{len(paths)} images given: ask about one, about two as a pair, or about a folder")
+    return paths, prompt
+
+
+def comma_separated(text: str | None) -> tuple[str, ...] | None:
+    """The parts of ``a, b, c`` without the blanks around them; None stays None."""
+    return None if text is None else tuple(part.strip() for part in text.split(","))
+
+
+def _pair(model: Model, images: Sequence[Path], bands: Sequence[str] | None) -> View:
+    before, after = images
+    if bands is None:
+        return model.compare(before, after)
+    from gmrt.runtime.scene import read_scene
+
+    return model.compare(read_scene(before, bands=bands), read_scene(after, bands=bands))
+
+
+def _stream(view: View, prompt: str, decoding: dict[str, Any]) -> None:
+    """Print an answer on a terminal as it grows."""
+    from gmrt.runtime.model import Finished, TextEvent
+
+    for event in view.stream(prompt, **decoding):
+        if isinstance(event, TextEvent):
+            typer.echo(event.text, nl=False)
+        elif isinstance(event, Finished):
+            typer.echo()
+            _say_when_cut(event.answer)
+
+
+def _say_when_cut(answer: Answer) -> None:
+    if answer.finish_reason == "length":
+        say_notes(["the answer was cut off at --max-tokens"])

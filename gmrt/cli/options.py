@@ -1,0 +1,54 @@
+"""What several sub-commands share: options of the same name and meaning, and the sentence for a missing extra."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from gmrt.runtime.errors import MissingExtraError
+
+Format = Literal["text", "json"]
+Provider = Literal["cpu", "cuda", "tensorrt"]
+Target = Literal["cpu", "cuda", "tensorrt"]
+Precision = Literal["fp32", "fp16", "int8", "int4"]
+
+FormatOption = Annotated[Format, typer.Option("--format", help="Text for people, or one JSON object per line.")]
+BundleOption = Annotated[
+    Path | None, typer.Option("--bundle", metavar="DIR", help="The model to use; the shipped one by default.")
+]
+
+
+def _in_a_folder(path: Path | None) -> Path | None:
+    """Refuse an output path before the work rather than after it."""
+    if path is not None and not path.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {path.parent} to write into: make it first")
+    return path
+
+
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", callback=_in_a_folder, help="Write the result here instead of to stdout."
+    ),
+]
+ProviderOption = Annotated[Provider, typer.Option(help="What computes.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
+
+
+@contextmanager
+def needing(extra: str) -> Iterator[None]:
+    """Turn the failed import of an optional dependency into a `MissingExtraError` that names the extra to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "gmrt"):
+            raise
+        raise MissingExtraError(
+            f"this sub-command needs {missing}, which is not installed: "
+            f"run pip install -c constraints.txt '.[{extra}]' in a checkout of gmrt"
+        ) from None

@@ -1,0 +1,32 @@
+"""How results leave the command: JSON lines, notes on stderr, and files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+
+def json_line(record: Mapping[str, Any]) -> str:
+    """One object on one line, newline included."""
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def say_notes(notes: Iterable[str]) -> None:
+    """Tell the user, on stderr, what is worth knowing about a result."""
+    for note in notes:
+        typer.echo(f"gmrt: note: {note}", err=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write under a temporary name beside ``path`` and rename, so that a reader sees all of it or nothing new."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,85 @@
+"""What comes back from a question: the answer, and the events of an answer that is still being given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from gmrt.runtime.errors import PointsError
+from gmrt.runtime.points import Region, has_regions, parse_regions
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer about one image, or about a pair; ``str(answer)`` is its text.
+
+    ``image`` is the path, the paths of a pair in order, or None for pixels without a file. ``confidence`` in 0…1 is
+    exp of the mean natural-log probability of the generated tokens under the model alone (temperature 1, without
+    constraint). ``finish_reason`` is ``stop`` when the model ended, a stop string came or a choice was made, and
+    ``length`` when ``max_tokens`` cut the answer off. ``tokens`` counts ``prompt`` (images included), ``reused`` (how
+    many of these came from the cache) and ``generated`` (an end token included). ``timings`` in milliseconds: ``load``
+    of the bundle, ``read`` and ``vision`` of the images (spent once per view), ``prefill`` and ``decode`` of this
+    answer. ``model`` holds ``id``, ``precision`` and ``provider``.
+    """
+
+    image: str | tuple[str, ...] | None
+    prompt: str
+    text: str
+    confidence: float
+    finish_reason: FinishReason
+    tokens: Mapping[str, int]
+    timings: Mapping[str, float]
+    model: Mapping[str, str]
+
+    def __str__(self) -> str:
+        return self.text
+
+    @cached_property
+    def points(self) -> tuple[Region, ...]:
+        """The regions that the text names, on the 1000 × 1000 grid; empty when it is not a location.
+
+        Raises `PointsError` for text that begins as a location and is not a whole one: half a place is not an answer.
+        """
+        if not has_regions(self.text):
+            return ()
+        try:
+            return parse_regions(self.text)
+        except PointsError as error:
+            cut = "it was cut off, so raise max_tokens" if self.finish_reason == "length" else "ask in other words"
+            raise PointsError(f"the answer begins as a location and is not a whole one ({error}): {cut}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``gmrt infer --format json`` prints; raises `PointsError` as `points` does."""
+        return {
+            "image": list(self.image) if isinstance(self.image, tuple) else self.image,
+            "prompt": self.prompt,
+            "text": self.text,
+            "points": [{"kind": region.kind, "points": [list(p) for p in region.points]} for region in self.points],
+            "confidence": self.confidence,
+            "finish_reason": self.finish_reason,
+            "tokens": dict(self.tokens),
+            "timings_ms": dict(self.timings),
+            "model": dict(self.model),
+        }
+
+
+@dataclass(frozen=True)
+class TextEvent:
+    """A piece of the answer's text, final; ``token`` is the id of the last token in it."""
+
+    text: str
+    token: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The last event of a stream, with the whole answer."""
+
+    answer: Answer
+
+
+Event = TextEvent | Finished

@@ -1,0 +1,71 @@
+"""What runs a bundle's graphs. One protocol, so that generation, caching and views do not know what is below them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gmrt.runtime.cache import KVCache
+from gmrt.runtime.errors import ProviderError
+from gmrt.runtime.image import FloatArray
+
+if TYPE_CHECKING:
+    from gmrt.runtime.bundle import Bundle
+
+PROVIDERS = ("cpu", "cuda", "tensorrt")
+
+
+class Decoder(Protocol):
+    """A decoder bound to one cache, with everything that a step needs made once.
+
+    ``embeds`` float32 [batch, 1, D] is where the next token's embedding is written, ``logits`` float32 [batch, 1, V]
+    is where `step` leaves its result; both are overwritten by every step. ``cache`` is advanced by `prefill` and
+    `step`, and may be truncated or restored between calls.
+    """
+
+    cache: KVCache
+    embeds: FloatArray
+    logits: FloatArray
+
+    def prefill(self, embeds: FloatArray, logits_at: npt.NDArray[np.int64]) -> FloatArray:
+        """Append embeds [batch, S, D] to the cache.
+
+        Returns logits float32 [batch, n, V] at the positions ``logits_at`` int64 [batch, n] along S (n may be 0).
+        A cache that already holds tokens takes S > 1 only for a batch of one (a limit of the attention kernel).
+        Raises `CacheFullError`, leaving the cache as it was.
+        """
+
+    def step(self) -> None:
+        """Append the token in ``embeds`` to the cache and leave its logits in ``logits``; raises `CacheFullError`."""
+
+
+class Backend(Protocol):
+    """A loaded bundle on one provider. ``notes`` are sentences that the user should know about how it runs."""
+
+    provider: str
+    notes: tuple[str, ...]
+
+    def prepare_vision(self) -> None:
+        """Load the tower now; `encode` does it otherwise. Calling it again does nothing."""
+
+    def encode(self, pixels: FloatArray) -> FloatArray:
+        """Run tower and connector: pixels float32 [batch, 3, H, W] to embeddings float32 [batch, T, D]."""
+
+    def new_cache(self, capacity: int, batch: int = 1) -> KVCache:
+        """Allocate an empty cache where this backend wants it."""
+
+    def bind(self, cache: KVCache) -> Decoder:
+        """Bind the decoder to a cache made by `new_cache` (or a fork of one)."""
+
+
+def create_backend(bundle: Bundle, provider: str) -> Backend:
+    """Load a bundle's decoder for a provider; raises `ProviderError` when it cannot be had here."""
+    if provider not in PROVIDERS:
+        raise ProviderError(f"unknown provider {provider!r}: choose one of {', '.join(PROVIDERS)}")
+    if provider == "tensorrt":
+        raise ProviderError("TensorRT engines come with a later version of gmrt: use the provider cpu or cuda")
+    from gmrt.runtime.backends.ort import OrtBackend
+
+    return OrtBackend(bundle, provider)

@@ -1,0 +1,90 @@
+"""What this machine offers: cores that may be used, and how its 8-bit kernels behave."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def physical_cores() -> int:
+    """Count the physical cores that this process may use: affinity and container quota respected, at least 1.
+
+    Two hardware threads of one core share its arithmetic units, so a matrix product gains nothing from the second.
+    """
+    if not hasattr(os, "sched_getaffinity"):  # macOS and Windows
+        return max(1, os.cpu_count() or 1)
+    allowed = os.sched_getaffinity(0)
+    cores = {_siblings(cpu) for cpu in allowed}
+    return max(1, min(len(cores), _container_quota()))
+
+
+def _siblings(cpu: int) -> str:
+    """The hardware threads that share a core with ``cpu``, as the kernel writes them; the cpu alone when unknown."""
+    path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+    return path.read_text().strip() if path.is_file() else str(cpu)
+
+
+def _container_quota() -> int:
+    """Whole cores that a cgroup v2 quota leaves (``cpu.max`` = "quota period", or "max"); large without one."""
+    path = Path("/sys/fs/cgroup/cpu.max")
+    quota, _, period = path.read_text().partition(" ") if path.is_file() else ("max", "", "")
+    return 1 << 16 if quota == "max" else max(1, round(int(quota) / int(period)))
+
+
+@lru_cache(maxsize=1)
+def int8_products_saturate() -> bool:
+    """Ask onnxruntime's CPU kernels for a known answer: does a sum of 8-bit products overflow its 16-bit step?
+
+    x86 without VNNI multiplies pairs with ``vpmaddubsw``, whose sum saturates at 32 767: 2 · 255 · 127 does not fit.
+    Every static Q/DQ convolution and matmul is wrong there (cosine 0.45 after ten layers) unless the session option
+    ``session.x64quantprecision`` makes the weights unsigned first, which costs about 1.3 times the time. VNNI and Arm
+    kernels sum in 32 bits and need nothing, so the choice is made by the answer and not by the name of the CPU.
+    """
+    import onnxruntime as ort
+
+    depth = 64
+    session = ort.InferenceSession(_matmul_integer(), _quiet_options(ort), providers=["CPUExecutionProvider"])
+    left = np.full((2, depth), 255, np.uint8)
+    right = np.full((depth, 16), 127, np.int8)
+    (answer,) = session.run(None, {"a": left, "b": right})
+    return bool((np.asarray(answer) != depth * 255 * 127).any())
+
+
+def _quiet_options(ort: Any) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    options.enable_cpu_mem_arena = False
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return options
+
+
+def _matmul_integer() -> bytes:
+    """A model of one node in protobuf's wire format: y int32 = MatMulInteger(a uint8 [2, 64], b int8 [64, 16])."""
+    uint8, int8, int32 = 2, 3, 6  # TensorProto.DataType
+
+    def nest(field: int, *parts: bytes) -> bytes:
+        body = b"".join(parts)
+        return bytes([field << 3 | 2, len(body)]) + body
+
+    def number(field: int, value: int) -> bytes:
+        return bytes([field << 3, value])
+
+    def value_info(field: int, name: bytes, dtype: int, shape: tuple[int, int]) -> bytes:
+        dims = [nest(1, number(1, size)) for size in shape]
+        return nest(field, nest(1, name), nest(2, nest(1, number(1, dtype), nest(2, *dims))))
+
+    node = nest(1, nest(1, b"a"), nest(1, b"b"), nest(2, b"y"), nest(4, b"MatMulInteger"))
+    graph = nest(
+        7,
+        node,
+        nest(2, b"probe"),
+        value_info(11, b"a", uint8, (2, 64)),
+        value_info(11, b"b", int8, (64, 16)),
+        value_info(12, b"y", int32, (2, 16)),
+    )
+    return number(1, 8) + graph + nest(8, number(2, 13))

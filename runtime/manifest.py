@@ -1,0 +1,349 @@
+"""The bundle's manifest: ``bundle.json`` as frozen dataclasses, with a reader that trusts nothing.
+
+The exporter writes through the same classes (`Manifest.to_dict`, `bundle_id`), so the schema is stated once. Within
+major version 1 unknown keys are ignored; everything known must be there, of the right type and in range.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
+from typing import Any, Literal, TypeVar, cast, get_args
+
+from gmrt.runtime.errors import BundleError
+from gmrt.runtime.image import ImageSpec
+from gmrt.runtime.points import GRID
+from gmrt.runtime.prompt import PromptLayout
+
+SCHEMA_MAJOR = 1
+SCHEMA_VERSION = "1.0"
+MANIFEST_NAME = "bundle.json"
+ENGINES = "engines"
+"""Folder of per-device caches beside the bundle: never hashed, never needed."""
+
+Precision = Literal["fp32", "fp16", "int8", "int4"]
+Target = Literal["cpu", "cuda", "tensorrt"]
+COORDINATES: Mapping[str, Any] = {"grid": GRID, "origin": "top-left", "order": "x y", "cell": "centre"}
+"""The one convention that `gmrt.runtime.points` implements; a bundle that states another is refused."""
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_VERSION = re.compile(r"\d+(\.\d+)*")
+_LIMITS = {"layers": 512, "kv_heads": 512, "head_dim": 1024, "max_length": 1 << 20}
+_MAX_HIDDEN, _MAX_VOCAB = 1 << 16, 1 << 22
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """What the manifest promises about one file: ``sha256`` in lower-case hex, and its size in ``bytes``."""
+
+    sha256: str
+    bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest's object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """``dtype`` as a numpy name, ``axes`` as sizes (int) or names (str) in order."""
+
+    dtype: str
+    axes: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """One ONNX graph: its file, its precision in words, and its inputs and outputs by name."""
+
+    file: str
+    precision: str
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest's object."""
+
+        def tensors(specs: Mapping[str, TensorSpec]) -> dict[str, Any]:
+            return {name: {"dtype": spec.dtype, "axes": list(spec.axes)} for name, spec in specs.items()}
+
+        return {
+            "file": self.file,
+            "precision": self.precision,
+            "inputs": tensors(self.inputs),
+            "outputs": tensors(self.outputs),
+        }
+
+
+@dataclass(frozen=True)
+class EmbeddingsSpec:
+    """The token table: ``file`` [V, D]; ``scale`` names the float32 [V] file of an int8 table, else None."""
+
+    file: str
+    scale: str | None
+    precision: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest's object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class CacheGeometry:
+    """Shape of the KV cache: per layer K and V [batch, kv_heads, capacity, head_dim] of ``dtype``.
+
+    ``max_length`` is the largest capacity, in tokens, that the decoder's position table allows.
+    """
+
+    layers: int
+    kv_heads: int
+    head_dim: int
+    dtype: str
+    max_length: int
+
+    @property
+    def bytes_per_token(self) -> int:
+        """2 (K and V) · layers · kv_heads · head_dim · bytes per number."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * (2 if self.dtype == "float16" else 4)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that ``bundle.json`` says. Build one with `read_manifest`, or directly when exporting."""
+
+    schema_version: str
+    id: str
+    name: str
+    created: str
+    precision: Precision
+    target: Target
+    min_onnxruntime: str
+    files: Mapping[str, FileEntry]
+    vision: GraphSpec
+    decoder: GraphSpec
+    heads: GraphSpec | None
+    embeddings: EmbeddingsSpec
+    tokenizer: str
+    template: str
+    cache: CacheGeometry
+    hidden_size: int
+    vocab_size: int
+    image: ImageSpec
+    prompt: PromptLayout
+    coordinates: Mapping[str, Any]
+    calibration: Mapping[str, Any] | None
+    parity: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the object to write as ``bundle.json``; the inverse of `read_manifest`."""
+        components: dict[str, Any] = {"vision": self.vision.to_dict(), "decoder": self.decoder.to_dict()}
+        if self.heads is not None:
+            components["heads"] = self.heads.to_dict()
+        components |= {
+            "embeddings": self.embeddings.to_dict(),
+            "tokenizer": {"file": self.tokenizer},
+            "template": {"file": self.template},
+        }
+        return {
+            "schema_version": self.schema_version,
+            "id": self.id,
+            "name": self.name,
+            "created": self.created,
+            "precision": self.precision,
+            "target": self.target,
+            "min_onnxruntime": self.min_onnxruntime,
+            "files": {name: entry.to_dict() for name, entry in sorted(self.files.items())},
+            "components": components,
+            "cache": asdict(self.cache),
+            "hidden_size": self.hidden_size,
+            "vocab_size": self.vocab_size,
+            "image": self.image.to_dict(),
+            "prompt": self.prompt.to_dict(),
+            "coordinates": dict(self.coordinates),
+            "calibration": None if self.calibration is None else dict(self.calibration),
+            "parity": dict(self.parity),
+            "provenance": dict(self.provenance),
+        }
+
+
+def bundle_id(files: Mapping[str, FileEntry]) -> str:
+    """Name a bundle by its content: 16 hex of the sha256 over the sorted lines ``file:sha256``."""
+    lines = sorted(f"{name}:{entry.sha256}" for name, entry in files.items())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def read_manifest(data: object) -> Manifest:
+    """Read a decoded ``bundle.json``.
+
+    Raises `BundleError` for another major schema version, a missing field, a wrong type, a number out of range, a
+    path that is absolute or climbs out, a component without a file entry, or an id that does not fit the files.
+    """
+    if not isinstance(data, dict):
+        raise BundleError(f"{MANIFEST_NAME}: expected an object, got {type(data).__name__}")
+    version = _text(data, "schema_version")
+    if version.split(".", maxsplit=1)[0] != str(SCHEMA_MAJOR):
+        raise BundleError(
+            f"{MANIFEST_NAME}: schema version {version!r} is not one that this gmrt reads ({SCHEMA_MAJOR}.x): "
+            "install the gmrt that wrote it, or export the bundle again"
+        )
+    files = {_relative(name, "files"): _file_entry(name, entry) for name, entry in _object(data, "files").items()}
+    components = _object(data, "components")
+    hidden_size, vocab_size = _whole(data, "hidden_size", _MAX_HIDDEN), _whole(data, "vocab_size", _MAX_VOCAB)
+    calibration = data.get("calibration")
+    manifest = Manifest(
+        schema_version=version,
+        id=_text(data, "id"),
+        name=_text(data, "name"),
+        created=_text(data, "created"),
+        precision=cast(Precision, _choice(data, "precision", get_args(Precision))),
+        target=cast(Target, _choice(data, "target", get_args(Target))),
+        min_onnxruntime=_version(data, "min_onnxruntime"),
+        files=files,
+        vision=_graph(components, "vision"),
+        decoder=_graph(components, "decoder"),
+        heads=_graph(components, "heads") if "heads" in components else None,
+        embeddings=_embeddings(components),
+        tokenizer=_component_file(components, "tokenizer"),
+        template=_component_file(components, "template"),
+        cache=_cache(_object(data, "cache")),
+        hidden_size=hidden_size,
+        vocab_size=vocab_size,
+        image=ImageSpec.from_dict(_object(data, "image")),
+        prompt=PromptLayout.from_dict(_object(data, "prompt")),
+        coordinates=_object(data, "coordinates"),
+        calibration=None if calibration is None else _object(data, "calibration"),
+        parity=_object(data, "parity"),
+        provenance=_object(data, "provenance"),
+    )
+    _check_consistent(manifest)
+    return manifest
+
+
+def _check_consistent(manifest: Manifest) -> None:
+    """Refuse a manifest whose parts, each well-formed, do not fit each other or this runtime."""
+    graphs = [graph.file for graph in (manifest.vision, manifest.decoder, manifest.heads) if graph is not None]
+    for name in (*graphs, manifest.embeddings.file, manifest.embeddings.scale, manifest.tokenizer, manifest.template):
+        if name is not None and name not in manifest.files:
+            raise BundleError(f"{MANIFEST_NAME}: {name} is used but has no entry under files: export the bundle again")
+    if manifest.id != bundle_id(manifest.files):
+        raise BundleError(f"{MANIFEST_NAME}: the id {manifest.id!r} does not fit the files: export the bundle again")
+    for key, value in COORDINATES.items():
+        if manifest.coordinates.get(key) != value:
+            raise BundleError(
+                f"{MANIFEST_NAME}: coordinates.{key} is {manifest.coordinates.get(key)!r} and this gmrt reads "
+                f"{value!r}: install the gmrt that wrote the bundle"
+            )
+    for token in (manifest.prompt.image_token_id, *manifest.prompt.eos_token_ids):
+        if not 0 <= token < manifest.vocab_size:
+            raise BundleError(f"{MANIFEST_NAME}: prompt names token {token} of {manifest.vocab_size}")
+    if not manifest.prompt.eos_token_ids or manifest.prompt.max_images < 1:
+        raise BundleError(f"{MANIFEST_NAME}: prompt needs an end token and at least one image")
+
+
+def _fail(key: str, wanted: str, value: object) -> BundleError:
+    shown = repr(value)
+    return BundleError(f"{MANIFEST_NAME}: {key} must be {wanted}, got {shown[:80]}: export the bundle again")
+
+
+def _field(data: Mapping[str, Any], key: str, kind: type[T], wanted: str) -> T:
+    if key not in data:
+        raise BundleError(f"{MANIFEST_NAME}: {key} is missing: export the bundle again")
+    value = data[key]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise _fail(key, wanted, value)
+    return value
+
+
+def _text(data: Mapping[str, Any], key: str) -> str:
+    return _field(data, key, str, "a string")
+
+
+def _object(data: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return _field(data, key, dict, "an object")
+
+
+def _whole(data: Mapping[str, Any], key: str, limit: int) -> int:
+    value = _field(data, key, int, "a whole number")
+    if not 0 < value <= limit:
+        raise _fail(key, f"from 1 to {limit}", value)
+    return value
+
+
+def _choice(data: Mapping[str, Any], key: str, options: tuple[str, ...]) -> str:
+    value = _text(data, key)
+    if value not in options:
+        raise _fail(key, f"one of {', '.join(options)}", value)
+    return value
+
+
+def _version(data: Mapping[str, Any], key: str) -> str:
+    value = _text(data, key)
+    if not _VERSION.fullmatch(value):
+        raise _fail(key, "a version such as 1.22.0", value)
+    return value
+
+
+def _relative(name: object, where: str) -> str:
+    """Return ``name`` when it is a plain relative path of forward slashes that stays inside the bundle."""
+    plain = isinstance(name, str) and bool(name) and not re.search(r"[\\:\x00-\x1f]", name)
+    path = PurePosixPath(str(name))
+    if not plain or path.is_absolute() or ".." in path.parts or str(path) != name:
+        raise BundleError(
+            f"{MANIFEST_NAME}: {where} names {str(name)[:80]!r}, which is not a plain path inside the bundle: "
+            "do not use this bundle unless you know who made it"
+        )
+    return str(name)
+
+
+def _file_entry(name: str, entry: object) -> FileEntry:
+    if not isinstance(entry, dict):
+        raise _fail(f"files[{name!r}]", "an object", entry)
+    size = _field(entry, "bytes", int, "a whole number")
+    digest = _text(entry, "sha256")
+    if size < 0 or not _SHA256.fullmatch(digest):
+        raise _fail(f"files[{name!r}]", "a sha256 in lower-case hex and a size in bytes", entry)
+    return FileEntry(digest, size)
+
+
+def _component_file(components: Mapping[str, Any], name: str) -> str:
+    return _relative(_text(_object(components, name), "file"), f"components.{name}")
+
+
+def _graph(components: Mapping[str, Any], name: str) -> GraphSpec:
+    data = _object(components, name)
+    return GraphSpec(
+        file=_component_file(components, name),
+        precision=_text(data, "precision"),
+        inputs={key: _tensor(key, value) for key, value in _object(data, "inputs").items()},
+        outputs={key: _tensor(key, value) for key, value in _object(data, "outputs").items()},
+    )
+
+
+def _tensor(name: str, data: object) -> TensorSpec:
+    if not isinstance(data, dict):
+        raise _fail(name, "an object with dtype and axes", data)
+    axes = _field(data, "axes", list, "a list")
+    if not all(isinstance(axis, (int, str)) and not isinstance(axis, bool) for axis in axes):
+        raise _fail(f"{name}.axes", "sizes and names", axes)
+    return TensorSpec(_text(data, "dtype"), tuple(axes))
+
+
+def _embeddings(components: Mapping[str, Any]) -> EmbeddingsSpec:
+    data = _object(components, "embeddings")
+    scale = data.get("scale")
+    return EmbeddingsSpec(
+        file=_component_file(components, "embeddings"),
+        scale=None if scale is None else _relative(scale, "components.embeddings"),
+        precision=_text(data, "precision"),
+    )
+
+
+def _cache(data: Mapping[str, Any]) -> CacheGeometry:
+    sizes = {key: _whole(data, key, limit) for key, limit in _LIMITS.items()}
+    return CacheGeometry(dtype=_choice(data, "dtype", ("float32", "float16")), **sizes)
