@@ -1,0 +1,1 @@
+"""GeoRSMLLM in PyTorch: the model, its data, its training and its scores."""

@@ -51,7 +51,9 @@ class GeoRSMLLMConfig(PreTrainedConfig):
         self.text_config = _sub_config(self.text_config, LlamaConfig)
         self.tie_word_embeddings = bool(self.text_config.tie_word_embeddings)
         if self.head_dim % 16:
-            raise ValueError(f"head_dim must be a multiple of 16 (the CPU attention kernel asks it), got {self.head_dim}")
+            raise ValueError(
+                f"head_dim must be a multiple of 16 (the CPU attention kernel asks it), got {self.head_dim}"
+            )
         if self.grid % self.shuffle:
             raise ValueError(f"a grid of {self.grid} patches does not divide by the pixel shuffle {self.shuffle}")
         super().__post_init__(**kwargs)

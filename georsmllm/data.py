@@ -80,8 +80,8 @@ def read_parquet(path: Path | str) -> list[Example]:
 
     Raises `DatasetError` when the file is missing, is not parquet, has no ``image`` column, or has no rows.
     """
-    import pyarrow as pa  # noqa: PLC0415  (only the training extra has it)
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     path = Path(path)
     if not path.is_file():
@@ -114,7 +114,12 @@ def _example(row: dict[str, Any], where: str) -> Example:
 def question_kind(question: str) -> str:
     """Type of a question that has none given, from its words: count, location, theme, presence or other."""
     text = question.lower()
-    starts = {"how many": "count", "what is the location": "location", "what is the theme": "theme", "does this": "presence"}
+    starts = {
+        "how many": "count",
+        "what is the location": "location",
+        "what is the theme": "theme",
+        "does this": "presence",
+    }
     return next((kind for start, kind in starts.items() if text.startswith(start)), "other")
 
 

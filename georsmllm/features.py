@@ -29,7 +29,7 @@ def turned(rgb: np.ndarray, turn: int) -> np.ndarray:
 
 
 def augment(rgb: np.ndarray, view: int, rng: np.random.Generator) -> np.ndarray:
-    """View ``view`` of a uint8 RGB image [H, W, 3]: 0 is the image itself, the others are turned, cropped and recoloured."""
+    """View ``view`` of a uint8 RGB image [H, W, 3]: 0 is the image, the others are turned, cropped and recoloured."""
     if view == 0:
         return rgb
     rgb = turned(rgb, view % 8)
@@ -46,7 +46,7 @@ def augment(rgb: np.ndarray, view: int, rng: np.random.Generator) -> np.ndarray:
 def cache_features(
     path: Path, tower: nn.Module, examples: Sequence[Example], spec: ImageSpec, *, views: int, seed: int
 ) -> np.ndarray:
-    """Return features float16 [images, views, P, C], memory-mapped from ``path``, computing them when they are not there."""
+    """Return features float16 [images, views, P, C], memory-mapped from ``path``; computed when they are not there."""
     key = _key(tower, examples, spec, views, seed)
     stamp = path.with_suffix(".json")
     if path.is_file() and stamp.is_file() and json.loads(stamp.read_text())["key"] == key:

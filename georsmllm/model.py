@@ -73,7 +73,9 @@ class GeoRSMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.connector = Connector(config)
         self.decoder = AutoModelForCausalLM.from_config(text)
         self.regression = nn.Linear(text.hidden_size, config.regression_outputs) if config.regression_outputs else None
-        self._tied_weights_keys = {f"decoder.{k}": f"decoder.{v}" for k, v in (self.decoder._tied_weights_keys or {}).items()}
+        self._tied_weights_keys = {
+            f"decoder.{k}": f"decoder.{v}" for k, v in (self.decoder._tied_weights_keys or {}).items()
+        }
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -156,11 +158,12 @@ class GeoRSMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         loss = nn.functional.cross_entropy(logits, labels[:, 1:][wanted])
         return CausalLMOutputWithPast(loss=loss, logits=logits)
 
-    def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
+    def prepare_inputs_for_generation(self, input_ids: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Pass the images on the first step only: afterwards they are in the cache."""
         images = {k: kwargs.pop(k, None) for k in ("pixel_values", "image_embeds")}
         first = kwargs.pop("is_first_iteration", False)
-        inputs: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, is_first_iteration=first, **kwargs)
+        own = super().prepare_inputs_for_generation  # type: ignore[misc]
+        inputs: dict[str, Any] = own(input_ids, is_first_iteration=first, **kwargs)
         if first or not kwargs.get("use_cache", True):
             inputs.update({k: v for k, v in images.items() if v is not None})
         return inputs
@@ -172,7 +175,9 @@ AutoModelForCausalLM.register(GeoRSMLLMConfig, GeoRSMLLMForConditionalGeneration
 
 
 @torch.inference_mode()
-def greedy(model: GeoRSMLLMForConditionalGeneration, inputs_embeds: Tensor, eos: tuple[int, ...], max_tokens: int) -> list[int]:
+def greedy(
+    model: GeoRSMLLMForConditionalGeneration, inputs_embeds: Tensor, eos: tuple[int, ...], max_tokens: int
+) -> list[int]:
     """Greedy continuation of one prompt's embeddings [1, S, D], the reference for every export; EOS not included."""
     out = model.decoder(inputs_embeds=inputs_embeds, use_cache=True, logits_to_keep=1)
     ids: list[int] = []

@@ -21,7 +21,7 @@ IGNORE = -100
 
 @dataclass(frozen=True)
 class Row:
-    """A packed row of S tokens: ids, labels, positions int64 [S]; branch int64 [S], 0 for the prefix, −1 for padding."""
+    """A packed row: ids, labels, positions int64 [S]; branch int64 [S] is 0 for the prefix, −1 for padding."""
 
     ids: np.ndarray
     labels: np.ndarray
@@ -61,7 +61,7 @@ def branch_mask(branch: Tensor) -> Tensor:
 
 
 def collate(rows: Sequence[Row], pad: int) -> dict[str, Tensor]:
-    """Pad rows to the longest and build the mask: input_ids, labels, position_ids [B, S], attention_mask [B, 1, S, S]."""
+    """Pad rows to the longest: input_ids, labels, position_ids [B, S]; attention_mask [B, 1, S, S] by branches."""
     size = max(len(row.ids) for row in rows)
 
     def stack(values: list[np.ndarray], fill: int) -> Tensor:

@@ -11,7 +11,7 @@ from gmrt.georsmllm import tokenizer as nano
 from gmrt.georsmllm.config import GeoRSMLLMConfig
 from gmrt.georsmllm.data import tokenizer_texts
 from gmrt.georsmllm.model import GeoRSMLLMForConditionalGeneration
-from gmrt.georsmllm.processor import GeoRSMLLMProcessor, make_processor
+from gmrt.georsmllm.processor import GeoRSMLLMProcessor, make_processor, token_id
 
 # The tower's own normalisation: TensorFlow's efficientnet/lite feeds (x - 127) / 128.
 LITE_MEAN, LITE_STD = [127 / 255] * 3, [128 / 255] * 3
@@ -51,6 +51,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "image_mean": LITE_MEAN,
         "image_std": LITE_STD,
+        "max_images": 1,  # no recipe trains it on pairs yet
     },
     "edge-256m": {
         "vision_config": {
@@ -101,7 +102,7 @@ def configure(name: str, backend: Tokenizer, *, image: str = nano.IMAGE, eos: st
         "eos_token_id": backend.token_to_id(eos),
         "pad_token_id": None,
     }
-    return GeoRSMLLMConfig(**fields, image_token_id=backend.token_to_id(image))
+    return GeoRSMLLMConfig(**fields, image_token_id=token_id(backend, image))
 
 
 def build(

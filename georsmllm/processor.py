@@ -17,7 +17,6 @@ from gmrt.georsmllm.config import GeoRSMLLMConfig
 from gmrt.runtime.image import ImageSpec, prepare
 from gmrt.runtime.prompt import Prompt, PromptLayout, compile_template, encode_prompt
 
-
 # Kept outside the processor, whose fields are copied and written as JSON.
 _compiled = lru_cache(maxsize=8)(compile_template)
 
@@ -36,7 +35,9 @@ class GeoRSMLLMImageProcessor(BaseImageProcessor):
         """The specification as the runtime's dataclass."""
         return ImageSpec.from_dict(self.spec)
 
-    def __call__(self, images: Any, return_tensors: str | None = "pt", **kwargs: Any) -> BatchFeature:
+    def __call__(  # type: ignore[override]  # two classes of one name in transformers
+        self, images: Any, return_tensors: str | None = "pt", **kwargs: Any
+    ) -> BatchFeature:
         """Turn uint8 RGB images [H, W, 3] into ``pixel_values`` float32 [N, 3, height, width]."""
         many = images if isinstance(images, (list, tuple)) else [images]
         pixels = np.stack([prepare(np.asarray(image), self.image_spec) for image in many])
@@ -59,7 +60,7 @@ class GeoRSMLLMProcessor(ProcessorMixin):
     ) -> None:
         self.image_processor = image_processor
         self.tokenizer = tokenizer
-        self.chat_template = chat_template or tokenizer.chat_template or nano.CHAT_TEMPLATE
+        self.chat_template: str = chat_template or nano.CHAT_TEMPLATE
         self.layout = layout or {}
 
     @property
@@ -103,13 +104,25 @@ AutoImageProcessor.register(GeoRSMLLMConfig, slow_image_processor_class=GeoRSMLL
 AutoProcessor.register(GeoRSMLLMConfig, GeoRSMLLMProcessor)
 
 
-def make_processor(config: GeoRSMLLMConfig, backend: Tokenizer, *, eos: str, image: str, template: str) -> GeoRSMLLMProcessor:
+def token_id(backend: Tokenizer, token: str) -> int:
+    """Id of a control token; raises KeyError for a tokenizer that lacks it."""
+    found: int | None = backend.token_to_id(token)
+    if found is None:
+        raise KeyError(f"the tokenizer has no token {token!r}")
+    return found
+
+
+def make_processor(
+    config: GeoRSMLLMConfig, backend: Tokenizer, *, eos: str, image: str, template: str
+) -> GeoRSMLLMProcessor:
     """Put a processor together for a configuration and a tokenizer; ``eos`` and ``image`` are the tokens' texts."""
-    fast = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=eos, pad_token=eos, clean_up_tokenization_spaces=False)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token=eos, pad_token=eos, clean_up_tokenization_spaces=False
+    )
     layout = PromptLayout(
         image_token=image,
-        image_token_id=backend.token_to_id(image),
-        eos_token_ids=(backend.token_to_id(eos),),
+        image_token_id=token_id(backend, image),
+        eos_token_ids=(token_id(backend, eos),),
         max_images=config.max_images,
     )
     images = GeoRSMLLMImageProcessor(spec=config.image_spec.to_dict())

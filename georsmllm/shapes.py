@@ -103,8 +103,8 @@ def _corners_to_edges(corners: FloatArray, outline: FloatArray) -> float:
 def ordered(points: FloatArray) -> FloatArray:
     """The same outline clockwise, from the corner nearest to the image's top left.
 
-    One shape then has one way of being written. Measured by x + y, the first corner of an upright box stays the same when
-    the box turns a little, which the topmost corner would not.
+    One shape then has one way of being written. Measured by x + y, the first corner of an upright box stays the same
+    when the box turns a little, which the topmost corner would not.
     """
     if _signed_area(points) < 0:
         points = points[::-1]
@@ -136,8 +136,8 @@ def _turn(a: FloatArray, b: FloatArray, c: FloatArray) -> float:
 def minimal_rotated_box(points: FloatArray) -> FloatArray:
     """The rectangle of least area that holds all points, float64 [4, 2] in the order of `ordered`.
 
-    One side of it lies on a side of the hull (Freeman and Shapira 1975), so trying every side is enough. It is a rectangle
-    in the unit of the points: positions in 0…1 give one in the image only when the image is square.
+    One side of it lies on a side of the hull (Freeman and Shapira 1975), so trying every side is enough. It is a
+    rectangle in the unit of the points: positions in 0…1 give one in the image only when the image is square.
     """
     corners = hull(np.asarray(points, dtype=np.float64))
     sides = np.roll(corners, -1, axis=0) - corners

@@ -61,7 +61,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 4096) -> Tokenizer:
     vocab: dict[str, int] = state["vocab"]
     for token in [*numbers, *fallback]:
         vocab.setdefault(token, len(vocab))
-    bpe.model = models.BPE(vocab=vocab, merges=[tuple(m) for m in state["merges"]], byte_fallback=True, ignore_merges=True)
+    bpe.model = models.BPE(
+        vocab=vocab, merges=[tuple(m) for m in state["merges"]], byte_fallback=True, ignore_merges=True
+    )
     bpe.decoder = decoders.Sequence(
         [
             decoders.Replace("▁", " "),

@@ -8,12 +8,12 @@ same run.
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,9 +29,8 @@ from gmrt.georsmllm.features import cache_features
 from gmrt.georsmllm.lite import EfficientNetLite, imagenet_file, load_imagenet
 from gmrt.georsmllm.model import GeoRSMLLMForConditionalGeneration
 from gmrt.georsmllm.packing import Row, collate, pack
-from gmrt.georsmllm.processor import GeoRSMLLMProcessor, make_processor
+from gmrt.georsmllm.processor import GeoRSMLLMProcessor, make_processor, token_id
 from gmrt.runtime.errors import GmrtError
-
 
 SAVE_STEPS = 200  # steps between checkpoints of a running training, a few minutes on 2 cores
 
@@ -56,6 +55,7 @@ class Recipe:
     warmup: float = 0.05
     weight_decay: float = 0.05
     connector_dropout: float = 0.1
+    provenance: Mapping[str, str] = field(default_factory=dict)
     branches: Mapping[str, int] = field(default_factory=lambda: {"caption": 3, "class": 1, "is_class": 1, "qa": 3})
 
 
@@ -133,7 +133,7 @@ def draw_turns(
 
     turns: list[tuple[str, str]] = []
     if example.captions:
-        chosen = rng.choice(len(example.captions), size=branches.get("caption", 0), replace=False)
+        chosen = rng.permutation(len(example.captions))[: branches.get("caption", 0)]
         turns.extend((pick(prompts.CAPTION), example.captions[int(i)]) for i in chosen)
     if example.scene_class:
         turns.extend((pick(prompts.CLASS), example.scene_class) for _ in range(branches.get("class", 0)))
@@ -141,8 +141,8 @@ def draw_turns(
             asked = example.scene_class if rng.random() < 0.5 else pick(classes)
             turns.append((pick(prompts.IS_CLASS).format(asked), "yes" if asked == example.scene_class else "no"))
     usable = [q for q in example.questions if upright or not q.directional]
-    for i in rng.permutation(len(usable))[: branches.get("qa", 0)]:
-        turns.append((usable[int(i)].text, usable[int(i)].answer))
+    drawn = (usable[int(i)] for i in rng.permutation(len(usable))[: branches.get("qa", 0)])
+    turns.extend((question.text, question.answer) for question in drawn)
     return turns
 
 
@@ -154,14 +154,16 @@ def build(recipe: Recipe, examples: Sequence[Example]) -> tuple[GeoRSMLLMForCond
     set_seed(recipe.seed)
     model = GeoRSMLLMForConditionalGeneration(config)
     if not isinstance(model.tower, EfficientNetLite):
-        raise RecipeError(f"preset {recipe.preset!r} has no EfficientNet-Lite tower, which {recipe.tower_weights} is for")
+        raise RecipeError(
+            f"preset {recipe.preset!r} has no EfficientNet-Lite tower, which {recipe.tower_weights} is for"
+        )
     load_imagenet(model.tower, torch.load(tower_file(recipe), map_location="cpu", weights_only=True))
     model.tower.requires_grad_(False)
     return model, make_processor(config, backend, eos=nano.EOS, image=nano.IMAGE, template=nano.CHAT_TEMPLATE)
 
 
 def main(path: Path | str) -> Path:
-    """Run a recipe, resuming from its last checkpoint when there is one; returns the finished checkpoint's directory."""
+    """Run a recipe, resuming from its last checkpoint when there is one; returns the finished checkpoint."""
     recipe = read_recipe(path)
     examples = [example for name in recipe.train for example in read_parquet(name)]
     if not any(e.captions or e.scene_class or e.questions for e in examples):
@@ -170,12 +172,12 @@ def main(path: Path | str) -> Path:
     model, processor = build(recipe, examples)
     print(f"{recipe.preset}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters", file=sys.stderr)
 
-    tower = model.tower.eval().to(memory_format=torch.channels_last)
+    tower = model.tower.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     spec = model.config.image_spec
     cache = output / "features.npy"
     features = cache_features(cache, tower, examples, spec, views=recipe.views, seed=recipe.seed)
     dataset = PackedQuestions(examples, features, processor, recipe)
-    pad = processor.backend.token_to_id(nano.PAD)
+    pad = token_id(processor.backend, nano.PAD)
 
     def batch(items: list[tuple[Row, np.ndarray]]) -> dict[str, Tensor]:
         rows, views = zip(*items, strict=True)
@@ -203,15 +205,21 @@ def main(path: Path | str) -> Path:
     )
     trainer = Trainer(model=model, args=arguments, train_dataset=dataset, data_collator=batch)
     trainer.train(resume_from_checkpoint=_last_step(output / "steps"))
-    return save_checkpoint(model, processor, output / "checkpoint")
+    return save_checkpoint(model, processor, recipe.provenance, output / "checkpoint")
 
 
-def save_checkpoint(model: GeoRSMLLMForConditionalGeneration, processor: Any, path: Path) -> Path:
-    """Write model (half precision) and processor under a temporary name and rename: a checkpoint is whole or absent."""
+def save_checkpoint(
+    model: GeoRSMLLMForConditionalGeneration, processor: GeoRSMLLMProcessor, provenance: Mapping[str, str], path: Path
+) -> Path:
+    """Write model (half precision), processor and ``provenance.json``: whole, or not at all.
+
+    A directory of a temporary name is filled and then renamed.
+    """
     partial = path.with_name(path.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.eval().to(torch.float16).save_pretrained(partial)
     processor.save_pretrained(partial)
+    (partial / "provenance.json").write_text(json.dumps(dict(provenance), indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(path, ignore_errors=True)
     partial.rename(path)
     return path

@@ -56,14 +56,14 @@ class CheckpointPredictor:
         image_embeds = self.model.encode_images(pixels)
         texts = []
         for question in questions:
-            ids = torch.from_numpy(self.processor.encode(question).ids)[None]
-            eos = self.processor.prompt_layout.eos_token_ids
-            texts.append(self.processor.backend.decode(greedy(self.model, self.model.embed(ids, image_embeds), eos, MAX_TOKENS)))
+            prompt = self.model.embed(torch.from_numpy(self.processor.encode(question).ids)[None], image_embeds)
+            answer = greedy(self.model, prompt, self.processor.prompt_layout.eos_token_ids, MAX_TOKENS)
+            texts.append(self.processor.backend.decode(answer))
         return texts
 
 
 def open_predictor(path: Path | str) -> Predictor:
-    """Open a bundle (``bundle.json`` inside) or a checkpoint (``config.json``); raise `BundleNotFoundError` otherwise."""
+    """Open a bundle (``bundle.json`` inside) or a checkpoint (``config.json``); else raise `BundleNotFoundError`."""
     path = Path(path)
     if (path / "bundle.json").is_file():
         return BundlePredictor(path)

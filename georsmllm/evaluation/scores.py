@@ -8,7 +8,8 @@ own stands in for it: lower case, punctuation to spaces, single spaces. Interval
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -37,8 +38,8 @@ def normalise(text: str) -> str:
     return " ".join(_NOT_WORD.sub(" ", text.lower()).split())
 
 
-def _interval(draws: Sequence[float]) -> tuple[float, float]:
-    low, high = np.percentile(draws, [2.5, 97.5])
+def _interval(draws: npt.ArrayLike) -> tuple[float, float]:
+    low, high = np.percentile(np.asarray(draws), [2.5, 97.5])
     return float(low), float(high)
 
 
@@ -58,9 +59,9 @@ def mean_score(values: Sequence[float], groups: Sequence[int], seed: int = 0) ->
 
 def caption_scores(answers: Sequence[str], references: Sequence[Sequence[str]], seed: int = 0) -> dict[str, Score]:
     """BLEU-1…4, ROUGE-L and CIDEr of one answer an image against its reference captions."""
-    from pycocoevalcap.bleu.bleu_scorer import BleuScorer  # noqa: PLC0415  (only the training extra has it)
-    from pycocoevalcap.cider.cider import Cider  # noqa: PLC0415
-    from pycocoevalcap.rouge.rouge import Rouge  # noqa: PLC0415
+    from pycocoevalcap.bleu.bleu_scorer import BleuScorer
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
 
     given = {i: [normalise(text)] for i, text in enumerate(answers)}
     wanted = {i: [normalise(text) for text in texts] for i, texts in enumerate(references)}
@@ -89,9 +90,7 @@ def caption_scores(answers: Sequence[str], references: Sequence[Sequence[str]], 
     return scores
 
 
-def paired_difference(
-    first: Sequence[float], second: Sequence[float], groups: Sequence[int], seed: int = 0
-) -> Score:
+def paired_difference(first: Sequence[float], second: Sequence[float], groups: Sequence[int], seed: int = 0) -> Score:
     """Mean of first − second on the same items, with its interval: whether two models really differ."""
     return mean_score([a - b for a, b in zip(first, second, strict=True)], groups, seed)
 
@@ -99,8 +98,8 @@ def paired_difference(
 def majority_baseline(keys: Sequence[str], answers: Sequence[str], groups: Sequence[int]) -> list[float]:
     """Share of answers that the commonest answer to the same key would get right, without looking at the image.
 
-    For each item, the vote is among the items of *other* images with the same key (leave one image out), so the baseline
-    does not know the answer that it is scored on. Returns 0.0 or 1.0 an item.
+    For each item, the vote is among the items of *other* images with the same key (leave one image out), so the
+    baseline does not know the answer that it is scored on. Returns 0.0 or 1.0 an item.
     """
     votes: dict[str, list[tuple[str, int]]] = {}
     for key, answer, group in zip(keys, answers, groups, strict=True):
@@ -108,6 +107,7 @@ def majority_baseline(keys: Sequence[str], answers: Sequence[str], groups: Seque
     hits = []
     for key, answer, group in zip(keys, answers, groups, strict=True):
         others = [a for a, g in votes[key] if g != group]
-        commonest: Callable[[str], tuple[int, str]] = lambda a, pool=others: (pool.count(a), a)  # noqa: E731
-        hits.append(float(bool(others) and max(set(others), key=commonest) == answer))
+        # Of equally common answers the last in the alphabet, so that the baseline is the same every time.
+        commonest = max(((count, a) for a, count in Counter(others).items()), default=(0, ""))[1]
+        hits.append(float(bool(others) and commonest == answer))
     return hits

@@ -44,13 +44,13 @@ def test_greedy_equals_generate(name: str) -> None:
 
 
 def test_pixel_shuffle_keeps_neighbours_together() -> None:
-    """Guards against a reshape that mixes distant patches: each token must hold one 2 × 2 block, in row-major order."""
+    """Guards against a reshape that mixes distant patches: each token holds one 2 × 2 block, in row-major order."""
     model, _ = presets.build("tiny-llama")
     connector = Connector(model.config)
     connector.norm, connector.fc1, connector.fc2 = (torch.nn.Identity() for _ in range(3))  # type: ignore[assignment]
     seen: list[torch.Tensor] = []
     connector.norm = torch.nn.Identity()
-    connector.norm.register_forward_hook(lambda module, inputs, out: seen.append(out))
+    connector.norm.register_forward_hook(lambda *call: seen.append(call[-1]))
     patches = torch.arange(16.0).reshape(1, 16, 1)
     connector(patches)
     assert seen[0][0].tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
@@ -82,14 +82,14 @@ def test_impossible_configurations_are_refused() -> None:
 
 
 def test_presets_have_the_designed_sizes() -> None:
-    """Guards against a preset that grew past what the package can ship, or an edge model that is not SmolLM2's shape."""
+    """Guards against a preset too large to ship, or an edge model that is not of SmolLM2's shape."""
     model, _ = presets.build("nano")
     assert 8e6 < sum(p.numel() for p in model.parameters()) < 13e6
     with torch.device("meta"):
         config = GeoRSMLLMConfig(**presets.PRESETS["edge-256m"])
     config.text_config.vocab_size = 49152
     with torch.device("meta"):
-        from gmrt.georsmllm.model import GeoRSMLLMForConditionalGeneration  # noqa: PLC0415
+        from gmrt.georsmllm.model import GeoRSMLLMForConditionalGeneration
 
         edge = GeoRSMLLMForConditionalGeneration(config)
     assert sum(p.numel() for p in edge.parameters()) == pytest.approx(228e6, rel=0.05)

@@ -37,7 +37,9 @@ def test_padding_changes_nothing(parts: tuple[GeoRSMLLMForConditionalGeneration,
     pixels = torch.randn(2, 3, 32, 32)
     short, long = pack(processor, TURNS[1:2]), pack(processor, TURNS)
     batch = model(pixel_values=pixels, **collate([short, long], pad=0)).logits
-    alone = [model(pixel_values=pixels[i : i + 1], **collate([row], pad=0)).logits for i, row in enumerate((short, long))]
+    alone = [
+        model(pixel_values=pixels[i : i + 1], **collate([row], pad=0)).logits for i, row in enumerate((short, long))
+    ]
     torch.testing.assert_close(batch, torch.cat(alone), atol=2e-4, rtol=1e-3)
 
 

@@ -26,7 +26,14 @@ _point = st.tuples(_cell, _cell)
 def test_every_whole_number_is_one_token_wherever_it_stands(tokenizer: Tokenizer) -> None:
     """Guards against a count or coordinate split into digits behind a bracket, a letter or a comma."""
     for number in range(1000):
-        for text in (f"{number}", f"there are {number} ships", f"({number})", f"b{number}", f"1,{number}", f"<box>{number}"):
+        for text in (
+            f"{number}",
+            f"there are {number} ships",
+            f"({number})",
+            f"b{number}",
+            f"1,{number}",
+            f"<box>{number}",
+        ):
             tokens = tokenizer.encode(text, add_special_tokens=False).tokens
             assert f"▁{number}" in tokens, (text, tokens)
 
@@ -42,7 +49,9 @@ def test_locations_survive_the_tokenizer(regions: list[Region]) -> None:
     assert not regions or len(ids) == numbers
 
 
-@given(st.lists(st.text("abcdefghijklmnopqrstuvwxyzäß水", min_size=1, max_size=8), min_size=1, max_size=6).map(" ".join))
+@given(
+    st.lists(st.text("abcdefghijklmnopqrstuvwxyzäß水", min_size=1, max_size=8), min_size=1, max_size=6).map(" ".join)
+)
 def test_any_words_survive(text: str) -> None:
     """Guards against unknown characters lost: whatever is not in the vocabulary goes through bytes."""
     assert _TOKENIZER.decode(_TOKENIZER.encode(text, add_special_tokens=False).ids) == text

@@ -54,12 +54,11 @@ def lite_weights(path: Path) -> Path:
     """Random tower weights in the published layout."""
     torch.manual_seed(0)
     tower = EfficientNetLite()
-    names = {train_name: value for train_name, value in tower.state_dict().items()}
     back = {"expand.conv": "_expand_conv", "depthwise.conv": "_depthwise_conv", "project.conv": "_project_conv"}
     back |= {"expand.norm": "_bn0", "depthwise.norm": "_bn1", "project.norm": "_bn2"}
     top = {"stem.conv": "_conv_stem", "stem.norm": "_bn0", "head.conv": "_conv_head", "head.norm": "_bn1"}
     state = {}
-    for name, value in names.items():
+    for name, value in tower.state_dict().items():
         parts = name.split(".")
         if parts[0] == "blocks":
             state[f"_blocks.{parts[1]}.{back['.'.join(parts[2:4])]}.{parts[4]}"] = value
@@ -105,9 +104,10 @@ def test_an_interrupted_training_resumes_to_the_same_weights(
         return original(self, item)
 
     path = recipe(tmp_path, parquet, "stopped")
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
+    with monkeypatch.context() as patch:
         patch.setattr(train.PackedQuestions, "__getitem__", stop_half_way)
-        train.main(path)
+        with pytest.raises(Stopped):
+            train.main(path)
     resumed = train.main(path)
     a, b = load_file(whole / "model.safetensors"), load_file(resumed / "model.safetensors")
     assert a.keys() == b.keys()
@@ -135,7 +135,9 @@ def test_an_impossible_recipe_is_refused_before_the_first_step(
 
 def test_directional_answers_are_asked_of_upright_views_only() -> None:
     """Guards against teaching that a mirrored image's car is still on the left."""
-    example = Example("a", b"", questions=(Question("Where is it?", "upper left", "qa"), Question("How many?", "two", "qa")))
+    example = Example(
+        "a", b"", questions=(Question("Where is it?", "upper left", "qa"), Question("How many?", "two", "qa"))
+    )
     rng = np.random.default_rng(0)
     turned_turns = train.draw_turns(example, [], {"qa": 9}, rng, upright=False)
     assert turned_turns == [("How many?", "two")]
@@ -154,7 +156,7 @@ def test_cached_features_are_reused_only_for_the_same_inputs(parquet: Path, tmp_
     examples = read_parquet(parquet)
     torch.manual_seed(0)
     tower = EfficientNetLite().eval()
-    from gmrt.georsmllm.config import EfficientNetLiteConfig, GeoRSMLLMConfig  # noqa: PLC0415
+    from gmrt.georsmllm.config import EfficientNetLiteConfig, GeoRSMLLMConfig
 
     text = {"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4}
     spec = GeoRSMLLMConfig(vision_config=EfficientNetLiteConfig(image_size=64), text_config=text).image_spec
@@ -173,7 +175,11 @@ def test_unusable_datasets_are_refused_in_one_sentence(tmp_path: Path) -> None:
     text.write_text("not parquet")
     columns = tmp_path / "columns.parquet"
     pq.write_table(pa.table({"a": [1]}), columns)
-    for path, message in ((text, "not a readable parquet"), (columns, "no 'image' column"), (tmp_path / "no", "no dataset")):
+    for path, message in (
+        (text, "not a readable parquet"),
+        (columns, "no 'image' column"),
+        (tmp_path / "no", "no dataset"),
+    ):
         with pytest.raises(DatasetError, match=message):
             read_parquet(path)
 
