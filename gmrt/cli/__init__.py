@@ -23,7 +23,6 @@ from gmrt.runtime.errors import GmrtError
 app = typer.Typer(
     name="gmrt",
     help="Ask satellite and aerial images questions, with a small vision-language model, offline, without PyTorch.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # plain help: loading rich would cost every start
     pretty_exceptions_enable=False,
@@ -54,7 +53,7 @@ def _options_of_all(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with ``argv`` (the process's own by default) and return its exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
         status = app(arguments, prog_name="gmrt", standalone_mode=False)
         sys.stdout.flush()

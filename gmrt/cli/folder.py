@@ -26,7 +26,7 @@ def answer_folder(
     prompts: Sequence[str],
     *,
     output: Path | None,
-    bands: Sequence[str] | None,
+    bands: str | None,
     decoding: Mapping[str, Any],
 ) -> None:
     """Ask ``prompts`` about every image of ``folder``, sorted by name, one JSON line for each answer.
@@ -53,7 +53,7 @@ def answer_folder(
 
 
 def _answers(
-    model: Model, image: Path, prompts: Sequence[str], bands: Sequence[str] | None, decoding: Mapping[str, Any]
+    model: Model, image: Path, prompts: Sequence[str], bands: str | None, decoding: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """Yield a record for each prompt; one with an ``error`` where this image or this answer is at fault."""
     try:

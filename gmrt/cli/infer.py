@@ -27,7 +27,10 @@ def infer(
     output_format: FormatOption = "text",
     output: OutputOption = None,
     bands: Annotated[
-        str | None, typer.Option(metavar="R,G,B", help="The bands to see as red, green and blue, by name or number.")
+        str | None,
+        typer.Option(
+            metavar="R,G,B", help="What to see as red, green and blue: names, numbers, or red=4,green=3,blue=2."
+        ),
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="End an answer after this many tokens.")] = 128,
     temperature: Annotated[
@@ -55,11 +58,10 @@ def infer(
 
     model = load(bundle, provider=provider, max_memory=max_memory)
     say_notes(model.notes)
-    seen = comma_separated(bands)
     if images[0].is_dir():
-        answer_folder(model, images[0], prompts, output=output, bands=seen, decoding=decoding)
+        answer_folder(model, images[0], prompts, output=output, bands=bands, decoding=decoding)
         return
-    view = model.look(images[0], bands=seen) if len(images) == 1 else _pair(model, images, seen)
+    view = model.look(images[0], bands=bands) if len(images) == 1 else _pair(model, images, bands)
     say_notes(view.notes)
     if output is None and output_format == "text" and sys.stdout.isatty():
         for question in prompts:
@@ -98,7 +100,7 @@ def comma_separated(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(part.strip() for part in text.split(","))
 
 
-def _pair(model: Model, images: Sequence[Path], bands: Sequence[str] | None) -> View:
+def _pair(model: Model, images: Sequence[Path], bands: str | None) -> View:
     before, after = images
     if bands is None:
         return model.compare(before, after)

@@ -1,0 +1,1 @@
+"""How fast, how much memory: measurements of the runtime, reported and not asserted."""
