@@ -1,0 +1,1 @@
+"""Checkpoint to bundle: graphs constructed from weights, quantised, proved equal, published whole."""

@@ -1,0 +1,254 @@
+"""The decoder as an ONNX graph in the ``onnxruntime`` dialect, constructed from a checkpoint's weights.
+
+Constructed, not traced: the cache of a Hugging Face model is a Python object that changes from release to release, and
+tracing it is where exporters of vision-language models break. One builder writes every model whose blocks are RMS norm,
+attention with rotary positions, RMS norm, gated MLP (Llama, SmolLM2, Qwen2).
+
+Interface (B rows, S new tokens, n positions asked for, V words, C the cache's capacity):
+
+    inputs_embeds float32 [B, S, D]
+    seqlens_k     int32 [B]      valid length after this step, minus one
+    total_length  int32 [1]      the longest row's length after this step
+    logits_at     int64 [B, n]   positions along S
+    past_key.i, past_value.i [B, kv_heads, C, head_dim]
+
+    logits float32 [B, n, V]; last_hidden float32 [B, n, D], after the final norm; present_key.i, present_value.i
+
+Past and present are meant to be bound to the same buffer. q, k and v are one product, gate and up are one (13 % of a
+decode step), and behind the last attention only the positions asked for are carried on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from gmrt.export.graph import CONTRIB, GraphBuilder
+from gmrt.export.linear import Linear
+from gmrt.runtime.errors import CheckpointError
+
+FloatArray = npt.NDArray[np.float32]
+Weights = Mapping[str, FloatArray]
+
+# Decoders with these blocks and weight names; a further family is an entry here, or a renaming of its weights.
+FAMILIES = ("llama", "qwen2")
+
+# Types whose frequencies do not depend on the length of the text, so that one table serves every step.
+STATIC_ROPE = ("default", "linear", "llama3", "yarn")
+
+
+@dataclass(frozen=True)
+class DecoderSpec:
+    """Geometry of a decoder; ``eps`` is the RMS norm's, ``max_length`` the longest text in tokens."""
+
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab: int
+    eps: float
+    max_length: int
+
+    @classmethod
+    def from_config(cls, config: Any) -> DecoderSpec:
+        """Read a Hugging Face text config; raise `CheckpointError` for what the graph cannot express, by name."""
+        kind = config.model_type
+        if kind not in FAMILIES:
+            raise CheckpointError(f"decoder type {kind!r} cannot be exported: it must be one of {', '.join(FAMILIES)}")
+        if config.hidden_act != "silu":
+            raise CheckpointError(f"decoder activation {config.hidden_act!r} cannot be exported: it must be 'silu'")
+        if getattr(config, "use_sliding_window", False):
+            raise CheckpointError("a decoder with a sliding window cannot be exported: set use_sliding_window to false")
+        rope = (config.rope_parameters or {}).get("rope_type", "default")
+        if rope not in STATIC_ROPE:
+            raise CheckpointError(f"rope type {rope!r} cannot be exported: it must be one of {', '.join(STATIC_ROPE)}")
+        return cls(
+            layers=config.num_hidden_layers,
+            hidden=config.hidden_size,
+            heads=config.num_attention_heads,
+            kv_heads=config.num_key_value_heads,
+            head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+            vocab=config.vocab_size,
+            eps=config.rms_norm_eps,
+            max_length=config.max_position_embeddings,
+        )
+
+
+def rope_tables(inv_freq: FloatArray, scaling: float, max_length: int) -> tuple[FloatArray, FloatArray]:
+    """Cosines and sines float32 [max_length, head_dim / 2], computed in float32 as the checkpoint does.
+
+    ``inv_freq`` [head_dim / 2] and ``scaling`` are the checkpoint's own, with any scaling of positions already in them.
+    """
+    angles = np.arange(max_length, dtype=np.float32)[:, None] * inv_freq.astype(np.float32)[None, :]
+    return np.cos(angles) * np.float32(scaling), np.sin(angles) * np.float32(scaling)
+
+
+def build_decoder(
+    spec: DecoderSpec,
+    weights: Weights,
+    rope: tuple[FloatArray, FloatArray],
+    *,
+    linear: Linear,
+    head: Linear,
+    dtype: str = "float32",
+) -> ir.Model:
+    """Construct the decoder; ``weights`` carry the names of `LlamaForCausalLM`, ``dtype`` is of activations and cache.
+
+    Raises `CheckpointError` naming the tensor when a weight is missing or has another shape than ``spec`` says.
+    """
+    writer = _Writer(GraphBuilder(), spec, _Reader(weights, spec), linear, dtype)
+    graph = writer.graph
+    embeds = graph.input("inputs_embeds", "float32", ("batch", "seq", spec.hidden))
+    lengths = graph.input("seqlens_k", "int32", ("batch",))
+    total = graph.input("total_length", "int32", (1,))
+    positions = graph.input("logits_at", "int64", ("batch", "n"))
+    axes = ("batch", spec.kv_heads, "capacity", spec.head_dim)
+    caches = [
+        (graph.input(f"past_key.{i}", dtype, axes), graph.input(f"past_value.{i}", dtype, axes))
+        for i in range(spec.layers)
+    ]
+    writer.rope = tuple(
+        graph.constant(f"rope.{n}", table.astype(dtype)) for n, table in zip(("cos", "sin"), rope, strict=True)
+    )
+    indices = graph.op("Unsqueeze", "logits_at.indices", positions, graph.constant("last_axis", np.array([-1])))
+
+    hidden = writer.cast("embeds", embeds, dtype)
+    update: ir.Value | None = None
+    presents: list[ir.Value] = []
+    for i in range(spec.layers):
+        name = f"layers.{i}"
+        normed, hidden = writer.norm(f"{name}.input_layernorm", hidden, update)
+        mixed, key, value = writer.attention(name, normed, caches[i], lengths, total)
+        presents += [graph.output(key, f"present_key.{i}", dtype, axes)]
+        presents += [graph.output(value, f"present_value.{i}", dtype, axes)]
+        if i == spec.layers - 1:
+            # Nothing behind the last attention looks at other positions: carry on only those that are asked for.
+            mixed = graph.op("GatherND", f"{name}.mixed_at", mixed, indices, batch_dims=1)
+            hidden = graph.op("GatherND", f"{name}.hidden_at", hidden, indices, batch_dims=1)
+        update = writer.project(f"{name}.self_attn.o_proj", mixed, (spec.hidden, spec.heads * spec.head_dim))
+        normed, hidden = writer.norm(f"{name}.post_attention_layernorm", hidden, update)
+        update = writer.mlp(name, normed)
+    final, _ = writer.norm("norm", hidden, update)
+
+    table = "lm_head.weight" if "lm_head.weight" in weights else "model.embed_tokens.weight"
+    logits = head(graph, "lm_head", final, writer.read(table, (spec.vocab, spec.hidden)), None)
+    outputs = [
+        graph.output(writer.cast("logits", logits, "float32"), "logits", "float32", ("batch", "n", spec.vocab)),
+        graph.output(writer.cast("hidden", final, "float32"), "last_hidden", "float32", ("batch", "n", spec.hidden)),
+    ]
+    inputs = [embeds, lengths, total, positions, *(value for pair in caches for value in pair)]
+    return graph.model("decoder", inputs, [*outputs, *presents])
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Checked access to a checkpoint's tensors."""
+
+    weights: Weights
+    spec: DecoderSpec
+
+    def __call__(self, name: str, shape: tuple[int, ...]) -> FloatArray:
+        if name not in self.weights:
+            raise CheckpointError(
+                f"the checkpoint's decoder has no tensor {name!r}: it is not a {' or '.join(FAMILIES)} model"
+            )
+        array = self.weights[name]
+        if array.shape != shape:
+            raise CheckpointError(f"tensor {name!r} is {list(array.shape)} and the configuration says {list(shape)}")
+        return array.astype(np.float32)
+
+
+@dataclass
+class _Writer:
+    """The parts of a block, written into one graph."""
+
+    graph: GraphBuilder
+    spec: DecoderSpec
+    read: _Reader
+    linear: Linear
+    dtype: str
+    rope: tuple[ir.Value, ...] = ()
+
+    def cast(self, name: str, value: ir.Value, dtype: str) -> ir.Value:
+        """Cast to or from the activations' type at the border of the graph; nothing where both are float32."""
+        if self.dtype == "float32":
+            return value
+        to = ir.DataType.FLOAT if dtype == "float32" else ir.DataType.FLOAT16
+        return self.graph.op("Cast", f"{name}.{dtype}", value, to=int(to))
+
+    def norm(self, name: str, hidden: ir.Value, update: ir.Value | None) -> tuple[ir.Value, ir.Value]:
+        """Add ``update`` to the residual stream and normalise: (normed, new residual stream)."""
+        full = f"model.{name}.weight"
+        scale = self.graph.constant(full, self.read(full, (self.spec.hidden,)).astype(self.dtype))
+        if update is None:
+            return self.graph.op(
+                "SimplifiedLayerNormalization", name, hidden, scale, epsilon=self.spec.eps, axis=-1, stash_type=1
+            ), hidden
+        outputs = self.graph.ops(
+            "SkipSimplifiedLayerNormalization",
+            name,
+            update,
+            hidden,
+            scale,
+            outputs=("", ".mean", ".deviation", ".residual"),
+            domain=CONTRIB,
+            epsilon=self.spec.eps,
+        )
+        return outputs[0], outputs[3]
+
+    def project(self, name: str, x: ir.Value, *shapes: tuple[int, int], parts: tuple[str, ...] = ("",)) -> ir.Value:
+        """One linear layer, or several on the same input as one: ``name`` + each of ``parts`` are the checkpoint's."""
+        weights, biases = [], []
+        for part, shape in zip(parts, shapes, strict=True):
+            stem = f"model.{name}{part}"
+            weights.append(self.read(f"{stem}.weight", shape))
+            has_bias = f"{stem}.bias" in self.read.weights
+            biases.append(self.read(f"{stem}.bias", shape[:1]) if has_bias else np.zeros(shape[0], np.float32))
+        bias = np.concatenate(biases)
+        label = name + "_".join(parts)
+        return self.linear(self.graph, label, x, np.concatenate(weights), bias if bias.any() else None)
+
+    def attention(
+        self, layer: str, x: ir.Value, cache: tuple[ir.Value, ir.Value], lengths: ir.Value, total: ir.Value
+    ) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """Causal attention over the cache: (mixed [B, S, heads · head_dim], new keys, new values)."""
+        spec = self.spec
+        q, kv = (spec.heads * spec.head_dim, spec.hidden), (spec.kv_heads * spec.head_dim, spec.hidden)
+        packed = self.project(f"{layer}.self_attn.", x, q, kv, kv, parts=("q_proj", "k_proj", "v_proj"))
+        mixed, key, value = self.graph.ops(
+            "GroupQueryAttention",
+            f"{layer}.attention",
+            packed,
+            None,
+            None,
+            *cache,
+            lengths,
+            total,
+            *self.rope,
+            outputs=("", ".key", ".value"),
+            domain=CONTRIB,
+            num_heads=spec.heads,
+            kv_num_heads=spec.kv_heads,
+            do_rotary=1,
+            rotary_interleaved=0,
+        )
+        return mixed, key, value
+
+    def mlp(self, layer: str, x: ir.Value) -> ir.Value:
+        """down(silu(gate(x)) · up(x)); the width is read off the weight."""
+        name = f"{layer}.mlp"
+        gate = self.read.weights.get(f"model.{name}.gate_proj.weight")
+        inner = 0 if gate is None else gate.shape[0]
+        wide = (inner, self.spec.hidden)
+        both = self.project(f"{name}.", x, wide, wide, parts=("gate_proj", "up_proj"))
+        left, right = self.graph.ops("Split", f"{name}.halves", both, outputs=(".gate", ".up"), axis=-1, num_outputs=2)
+        open_ = self.graph.op("Mul", f"{name}.silu", left, self.graph.op("Sigmoid", f"{name}.sigmoid", left))
+        return self.project(
+            f"{name}.down_proj", self.graph.op("Mul", f"{name}.gated", open_, right), (self.spec.hidden, inner)
+        )

@@ -1,0 +1,268 @@
+"""The parity gate: a bundle against its checkpoint, on stored inputs, component by component.
+
+    embeddings   the token table, row by row
+    vision       image embeddings of each picture
+    decoder      keys and values of each layer, last hidden state and logits, fed with the checkpoint's own embeddings
+    answers      the whole bundle through the runtime: which token comes out on top, teacher-forced on the checkpoint's
+                 own greedy answer; and how many free-running answers are the same to the last token
+
+A tensor passes by its cosine and by its norm ratio: a wrong scale keeps the cosine, a wrong order keeps the norm. A
+position where the checkpoint's own two best logits are closer than 1e-3 is a tie and counted apart. All failures are
+gathered before one error is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gmrt.calibration.images import generated_images
+from gmrt.export.checkpoint import Checkpoint, open_checkpoint
+from gmrt.export.precision import RECIPES, Limit, Limits
+from gmrt.export.reference import MAX_TOKENS, Case, answer_cases
+from gmrt.georsmllm import prompts
+from gmrt.runtime.backends import Backend, create_backend
+from gmrt.runtime.bundle import Bundle, open_bundle
+from gmrt.runtime.cache import planned_capacity
+from gmrt.runtime.errors import CheckpointError, GateError
+from gmrt.runtime.generate import decode_tokens
+from gmrt.runtime.manifest import Precision
+from gmrt.runtime.sampling import greedy
+from gmrt.runtime.verify import embed_case, golden_case, golden_pixels, replay
+
+FloatArray = npt.NDArray[np.float32]
+
+QUESTIONS = (prompts.CAPTION[0], prompts.CLASS[0], prompts.CAPTION[4], prompts.IS_CLASS[1].format("river"))
+TIE = 1e-3
+_GOLDEN_SEEDS = (1, 2)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One compared tensor: ``worst`` is the least cosine of a single case, ``failed`` why it did not pass, or empty."""
+
+    component: str
+    tensor: str
+    cosine: float
+    norm_ratio: float
+    worst: float
+    failed: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a gate found. ``top1`` is over ``positions`` that are no ties; ``exact`` the share of equal free answers."""
+
+    precision: Precision
+    source: str
+    cases: int
+    positions: int
+    ties: int
+    top1: float
+    exact: float
+    failed: str
+    rows: tuple[Row, ...]
+
+    @property
+    def failures(self) -> list[str]:
+        """Each failure in a line that names component, tensor and numbers; empty when the gate is passed."""
+        lines = [f"{r.component:<11}{r.tensor:<14}{r.failed}" for r in self.rows if r.failed]
+        return lines + ([f"{'answers':<11}{'top-1':<14}{self.failed}"] if self.failed else [])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest's parity record, without the golden cases."""
+        summary = {k: v for k, v in asdict(self).items() if k not in ("rows", "failed")}
+        rows = [{k: v for k, v in asdict(row).items() if k != "failed"} for row in self.rows]
+        limits = RECIPES[self.precision].limits
+        date = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return {
+            "date": date,
+            "passed": not self.failures,
+            **summary,
+            "tie_margin": TIE,
+            "limits": asdict(limits),
+            "tensors": rows,
+        }
+
+
+def require(report: Report, consequence: str) -> None:
+    """Raise `GateError` with the table of all failures, if there is one; ``consequence`` ends the first line."""
+    if report.failures:
+        table = "\n  ".join(report.failures)
+        raise GateError(f"the {report.precision} bundle does not agree with its checkpoint, {consequence}:\n  {table}")
+
+
+def run_gate(checkpoint: Checkpoint, bundle_path: Path, images: Iterable[FloatArray], source: str) -> Report:
+    """Compare a bundle with its checkpoint on ``images`` [3, H, W], every question about each; ``source`` in words."""
+    bundle = open_bundle(bundle_path)
+    backend = create_backend(bundle, "cpu")
+    limits = RECIPES[bundle.manifest.precision].limits
+    tensors = _Tensors(limits)
+    answers = _Answers()
+    table = checkpoint.table()
+    tensors.add("embeddings", "rows", table, bundle.table.lookup(np.arange(len(table))))
+    decoder = _DecoderProbe(bundle)
+    for pixels in images:
+        image = backend.encode(pixels[None])[0]
+        for case in answer_cases(checkpoint, pixels, QUESTIONS):
+            tensors.add("vision", "image_embeds", case.image_embeds, image)
+            for name, ours, theirs in decoder.compare(case):
+                tensors.add("decoder", name, ours, theirs)
+            forced = replay(bundle, backend, image, case.question, case.answer)
+            # The loop of the field refuses numbers that are not finite; here they are a failure like others.
+            free = _free(bundle, backend, image, case.question) if np.isfinite(forced).all() else ()
+            answers.add(case, forced, free)
+    top1 = answers.matched / max(1, answers.positions)
+    passed = answers.positions > 0 and top1 >= limits.top1.value
+    return Report(
+        precision=bundle.manifest.precision,
+        source=source,
+        cases=answers.cases,
+        positions=answers.positions,
+        ties=answers.ties,
+        top1=round(top1, 6),
+        exact=round(answers.exact / max(1, answers.cases), 6),
+        failed="" if passed else f"{answers.matched} of {answers.positions} < {limits.top1.value} ({limits.top1.why})",
+        rows=tuple(tensors.rows()),
+    )
+
+
+def golden_cases(bundle_path: Path, checkpoint: Checkpoint) -> list[dict[str, Any]]:
+    """Record what a bundle says to two pictures that can be made anywhere, for `gmrt.runtime.verify`."""
+    bundle = open_bundle(bundle_path)
+    backend = create_backend(bundle, "cpu")
+    records = []
+    for seed, question in zip(_GOLDEN_SEEDS, QUESTIONS, strict=False):
+        pixels = golden_pixels(seed, bundle.manifest.image)
+        (case,) = answer_cases(checkpoint, pixels, [question])
+        logits = replay(bundle, backend, backend.encode(pixels[None])[0], question, case.answer)
+        records.append(golden_case(seed, question, case.answer, logits).to_dict())
+    return records
+
+
+def verify_against(bundle_path: Path | str, checkpoint_path: Path | str) -> Report:
+    """Run the whole gate again on an existing bundle, on generated scenes.
+
+    Raises `CheckpointError` when the bundle was not made from this checkpoint; failures are in the report.
+    """
+    checkpoint = open_checkpoint(checkpoint_path)
+    manifest = open_bundle(bundle_path).manifest
+    if manifest.provenance.get("checkpoint") != checkpoint.sha256:
+        raise CheckpointError(f"{checkpoint_path}: these are not the weights that {bundle_path} was made from")
+    images = generated_images().split(0)[1]
+    return run_gate(checkpoint, Path(bundle_path), images.pixels(manifest.image), images.source)
+
+
+def _free(bundle: Bundle, backend: Backend, image: FloatArray, question: str) -> tuple[int, ...]:
+    """The bundle's own greedy answer, through the loop of the field; end not included."""
+    embeds, length = embed_case(bundle, image, question, ())
+    decoder = backend.bind(backend.new_cache(planned_capacity(length + MAX_TOKENS, bundle.manifest.cache)))
+    last = decoder.prefill(embeds[None], np.array([[length - 1]]))[0, 0]
+    eos = frozenset(bundle.manifest.prompt.eos_token_ids)
+    tokens = decode_tokens(
+        decoder, bundle.table, last, sampler=greedy, constraint=None, eos=eos, max_tokens=MAX_TOKENS, rewind_to=0
+    )
+    return tuple(token.id for token in tokens if token.id not in eos)
+
+
+class _DecoderProbe:
+    """The decoder graph alone, run without a shared buffer so that every output can be read."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        graph = bundle.manifest.decoder
+        self._session = ort.InferenceSession(str(bundle.path(graph.file)), options, providers=["CPUExecutionProvider"])
+        self._geometry = bundle.manifest.cache
+
+    def compare(self, case: Case) -> Iterator[tuple[str, FloatArray, FloatArray]]:
+        """Yield (tensor, the checkpoint's, the graph's) for a case."""
+        geometry, length = self._geometry, len(case.embeds)
+        empty = np.zeros((1, geometry.kv_heads, length, geometry.head_dim), geometry.dtype)
+        layers = range(geometry.layers)
+        feeds = {
+            "inputs_embeds": case.embeds[None],
+            "seqlens_k": np.array([length - 1], np.int32),
+            "total_length": np.array([length], np.int32),
+            "logits_at": np.arange(length - len(case.logits), length, dtype=np.int64)[None],
+            **{f"past_{part}.{i}": empty for i in layers for part in ("key", "value")},
+        }
+        names = [f"{part}.{i}" for i in layers for part in ("key", "value")]
+        outputs = self._session.run(["last_hidden", "logits", *(f"present_{name}" for name in names)], feeds)
+        truth = [array for pair in case.cache for array in pair]
+        for name, ours, theirs in zip(names, truth, outputs[2:], strict=True):
+            yield name, ours, theirs[0].astype(np.float32)
+        yield "last_hidden", case.last_hidden, outputs[0][0]
+        yield "logits", case.logits, outputs[1][0]
+
+
+@dataclass
+class _Tensors:
+    """Products and norms of compared tensors, summed over cases."""
+
+    limits: Limits
+    sums: dict[tuple[str, str], npt.NDArray[np.float64]] = field(default_factory=dict)
+    worst: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    def add(self, component: str, tensor: str, ours: FloatArray, theirs: FloatArray) -> None:
+        a, b = ours.astype(np.float64).ravel(), theirs.astype(np.float64).ravel()
+        if a.shape != b.shape:
+            raise GateError(
+                f"{component} {tensor}: {theirs.shape} instead of {ours.shape}: the graph has other outputs"
+            )
+        key, sums = (component, tensor), np.array([a @ b, a @ a, b @ b])
+        self.sums[key] = self.sums.get(key, np.zeros(3)) + sums
+        self.worst[key] = min(self.worst.get(key, 1.0), _cosine(sums))
+
+    def rows(self) -> Iterator[Row]:
+        for (component, tensor), sums in self.sums.items():
+            cosine, ratio = _cosine(sums), float(np.sqrt(sums[2] / max(sums[1], 1e-30)))
+            least, drift = self._limits(component)
+            parts = [f"cosine {cosine:.6f} < {least.value} ({least.why})"] if not cosine >= least.value else []
+            if not abs(ratio - 1) <= drift.value:
+                parts.append(f"norm ratio {ratio:.4f} is off by more than {drift.value} ({drift.why})")
+            worst = self.worst[component, tensor]
+            yield Row(component, tensor, round(cosine, 7), round(ratio, 6), round(worst, 7), "; ".join(parts))
+
+    def _limits(self, component: str) -> tuple[Limit, Limit]:
+        limits = self.limits
+        return {
+            "embeddings": (limits.table, limits.decoder_norm),
+            "vision": (limits.vision, limits.vision_norm),
+            "decoder": (limits.decoder, limits.decoder_norm),
+        }[component]
+
+
+@dataclass
+class _Answers:
+    """Agreement of tokens, counted over cases."""
+
+    cases: int = 0
+    positions: int = 0
+    ties: int = 0
+    matched: int = 0
+    exact: int = 0
+
+    def add(self, case: Case, logits: FloatArray, free: tuple[int, ...]) -> None:
+        second, first = np.partition(case.logits, -2, axis=-1)[:, -2:].T
+        clear = first - second >= TIE
+        self.cases += 1
+        self.positions += int(clear.sum())
+        self.ties += int((~clear).sum())
+        self.matched += int((logits.argmax(axis=-1) == case.logits.argmax(axis=-1))[clear].sum())
+        self.exact += free == case.answer
+
+
+def _cosine(sums: npt.NDArray[np.float64]) -> float:
+    """Cosine from (a·b, a·a, b·b); two empty vectors are the same."""
+    if sums[1] == 0 and sums[2] == 0:
+        return 1.0
+    return float(sums[0] / np.sqrt(max(sums[1] * sums[2], 1e-60)))

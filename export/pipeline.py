@@ -1,0 +1,301 @@
+"""Checkpoint → bundle: check, calibrate, build, prove, publish.
+
+The bundle is built under a temporary name beside its place and renamed when its gate is passed: at no time does a
+bundle stand there that is not whole and proved.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timezone
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from gmrt.calibration.images import ImageSet, generated_images, open_images
+from gmrt.calibration.measure import measure
+from gmrt.calibration.record import RECORD_NAME, Record, load_record
+from gmrt.export.checkpoint import Checkpoint, check_checkpoint, open_checkpoint, sha256_of
+from gmrt.export.decoder import build_decoder
+from gmrt.export.gate import Report, golden_cases, require, run_gate
+from gmrt.export.precision import MIN_ONNXRUNTIME, RECIPES, Recipe
+from gmrt.export.quantize import observed_tensors, quantise_tower
+from gmrt.export.tower import build_tower
+from gmrt.runtime.errors import BundleError, GmrtError, MissingExtraError
+from gmrt.runtime.image import ImageSpec
+from gmrt.runtime.manifest import (
+    COORDINATES,
+    MANIFEST_NAME,
+    SCHEMA_VERSION,
+    CacheGeometry,
+    EmbeddingsSpec,
+    FileEntry,
+    GraphSpec,
+    Manifest,
+    Precision,
+    Target,
+    TensorSpec,
+    bundle_id,
+    read_manifest,
+)
+
+Progress = Callable[[int, int], None]
+
+VISION, DECODER, TABLE, SCALE = "vision.onnx", "decoder.onnx", "embeddings.npy", "embeddings_scale.npy"
+TOKENIZER, TEMPLATE = "tokenizer.json", "chat_template.jinja"
+
+# A protobuf message ends at 2 GiB; weights of more than this lie beside their graph.
+_SINGLE_FILE = 1_500_000_000
+_STEPS = 5
+
+
+def export_bundle(
+    checkpoint: Path | str,
+    output: Path | str,
+    *,
+    precision: Precision,
+    target: Target | None = None,
+    calibration: Path | str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Report:
+    """Export a checkpoint's directory as a bundle at ``output`` and return the report of its gate.
+
+    ``target`` is cuda by default for fp16, else cpu. ``calibration`` is a folder of images, a parquet file, a raster,
+    or a calibration record (.json); without it the record beside the checkpoint is used if it is of these weights,
+    else generated scenes. ``progress`` is called with (steps done, of). A bundle that stands at ``output`` is replaced.
+
+    Raises `CheckpointError`, `SceneError`, `BundleError` or `MissingExtraError` before anything is computed, and
+    `GateError` when the bundle does not agree with the checkpoint; in every case nothing is written.
+    """
+    step = _Steps(progress or (lambda _done, _total: None))
+    output = Path(output)
+    target = target or ("cuda" if precision == "fp16" else "cpu")
+    _check(Path(checkpoint), output, target)
+    source = open_checkpoint(checkpoint)
+    spec = source.model.config.image_spec
+    given = None if calibration is None else _given(Path(calibration), source)
+    step()
+    with _staging(output) as folder:
+        tower = build_tower(source.model.config, source.weights(), RECIPES[precision].activations)
+        record = None
+        if RECIPES[precision].integer_tower:
+            record = _record(source, tower, given, seed)
+            tower = ir.from_proto(quantise_tower(tower, record, _pixel_range(spec)))
+        step()
+        manifest = _write(folder, source, precision, target, tower, record)
+        step()
+        gate_images = (given if isinstance(given, ImageSet) else generated_images(seed)).split(seed)[1]
+        report = run_gate(source, folder, gate_images.pixels(spec), gate_images.source)
+        require(report, "so nothing was written")
+        step()
+        parity = report.to_dict() | {"golden": golden_cases(folder, source)}
+        _write_manifest(folder, replace(manifest, parity=parity))
+        step()
+    return report
+
+
+def calibrate(checkpoint: Path | str, images: Path | str, *, seed: int = 0) -> Record:
+    """Measure a checkpoint on images; saved as ``calibration.json`` beside it, the record makes exports without them.
+
+    Raises `CheckpointError` or `SceneError` when one of the two cannot be used.
+    """
+    source = open_checkpoint(checkpoint)
+    tower = build_tower(source.model.config, source.weights())
+    return _measured(source, tower, open_images(images, source.model.config.image_spec), seed)
+
+
+def _check(checkpoint: Path, output: Path, target: Target) -> None:
+    """Refuse what can be refused before the long work."""
+    check_checkpoint(checkpoint)
+    if target == "tensorrt":
+        raise GmrtError("export for TensorRT comes with a later version of gmrt: use the target cpu or cuda")
+    if find_spec("onnxruntime") is None:
+        raise MissingExtraError(
+            'an export is proved in onnxruntime, which is not installed: pip install "gmrt[export,cpu]"'
+        )
+    parent = output.resolve().parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise BundleError(f"{output}: there is no folder {parent} that can be written to: make it first")
+    if output.is_symlink() or (output.exists() and not _replaceable(output)):
+        raise BundleError(f"{output}: exists and is not a bundle: choose another place for the bundle")
+
+
+def _replaceable(output: Path) -> bool:
+    return output.is_dir() and ((output / MANIFEST_NAME).is_file() or not any(output.iterdir()))
+
+
+def _given(path: Path, source: Checkpoint) -> ImageSet | Record:
+    """What the caller gave to calibrate with: images, or a record of these very weights."""
+    if path.suffix.lower() != ".json":
+        return open_images(path, source.model.config.image_spec)
+    record = load_record(path)
+    if record.checkpoint != source.sha256:
+        raise GmrtError(f"{path}: was measured on other weights than those in {source.path}: calibrate again")
+    return record
+
+
+def _record(source: Checkpoint, tower: ir.Model, given: ImageSet | Record | None, seed: int) -> Record:
+    """Ranges from what was given, else from the record beside the checkpoint if it fits, else from generated scenes."""
+    if isinstance(given, Record):
+        return given
+    if given is not None:
+        return _measured(source, tower, given, seed)
+    beside = source.path / RECORD_NAME
+    if beside.is_file() and (record := load_record(beside)).checkpoint == source.sha256:
+        return record
+    return _measured(source, tower, generated_images(seed), seed)
+
+
+def _measured(source: Checkpoint, tower: ir.Model, images: ImageSet, seed: int) -> Record:
+    pictures = images.split(seed)[0]
+    spec = source.model.config.image_spec
+    return measure(
+        tower,
+        observed_tensors(tower),
+        pictures.pixels(spec),
+        source=images.source,
+        seed=seed,
+        checkpoint=source.sha256,
+    )
+
+
+def _pixel_range(spec: ImageSpec) -> tuple[float, float]:
+    """What preprocessing can give at most: black and white in the channel where they are farthest from the mean."""
+    pairs = list(zip(spec.mean, spec.std, strict=True))
+    return min(-mean / std for mean, std in pairs), max((1 - mean) / std for mean, std in pairs)
+
+
+def _write(
+    folder: Path, source: Checkpoint, precision: Precision, target: Target, tower: ir.Model, record: Record | None
+) -> Manifest:
+    """Write every file of the bundle; its parity record is still empty."""
+    recipe, spec, config = RECIPES[precision], source.decoder, source.model.config
+    decoder = build_decoder(
+        spec,
+        source.weights("decoder."),
+        source.rope(),
+        linear=recipe.linear,
+        head=recipe.head,
+        dtype=recipe.activations,
+    )
+    _save(tower, folder / VISION)
+    _save(decoder, folder / DECODER)
+    scale = _save_table(source, recipe, folder)
+    source.processor.backend.save(str(folder / TOKENIZER))
+    (folder / TEMPLATE).write_text(str(source.processor.chat_template), encoding="utf-8")
+    files = {file.name: _entry(file) for file in sorted(folder.iterdir())}
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        id=bundle_id(files),
+        name=source.path.resolve().name,
+        created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        precision=precision,
+        target=target,
+        min_onnxruntime=MIN_ONNXRUNTIME,
+        files=files,
+        vision=_graph_spec(tower, VISION, recipe.words["vision"]),
+        decoder=_graph_spec(decoder, DECODER, recipe.words["decoder"]),
+        heads=None,
+        embeddings=EmbeddingsSpec(TABLE, scale, recipe.words["embeddings"]),
+        tokenizer=TOKENIZER,
+        template=TEMPLATE,
+        cache=CacheGeometry(spec.layers, spec.kv_heads, spec.head_dim, recipe.activations, spec.max_length),
+        hidden_size=spec.hidden,
+        vocab_size=spec.vocab,
+        image=config.image_spec,
+        prompt=source.processor.prompt_layout,
+        coordinates=COORDINATES,
+        calibration=None if record is None else record.summary() | {"tensors": record.ranges()},
+        parity={},
+        provenance=_provenance(source),
+    )
+    _write_manifest(folder, manifest)
+    return manifest
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    read_manifest(json.loads(json.dumps(manifest.to_dict())))
+    (folder / MANIFEST_NAME).write_text(json.dumps(manifest.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+def _save(model: ir.Model, path: Path) -> None:
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+    ir.save(model, path, external_data=f"{path.name}.data" if size > _SINGLE_FILE else None)
+
+
+def _save_table(source: Checkpoint, recipe: Recipe, folder: Path) -> str | None:
+    """Write the token table; returns the name of the file of scales of an int8 one."""
+    rows = source.table()
+    if recipe.table != "int8":
+        np.save(folder / TABLE, rows.astype(recipe.table))
+        return None
+    scale = np.abs(rows).max(axis=1) / np.float32(127)
+    scale[scale == 0] = 1
+    np.save(folder / TABLE, np.round(rows / scale[:, None]).astype(np.int8))
+    np.save(folder / SCALE, scale.astype(np.float32))
+    return SCALE
+
+
+def _entry(file: Path) -> FileEntry:
+    return FileEntry(sha256_of(file), file.stat().st_size)
+
+
+def _graph_spec(model: ir.Model, file: str, words: str) -> GraphSpec:
+    def tensors(values: Any) -> dict[str, TensorSpec]:
+        return {
+            str(v.name): TensorSpec(
+                v.dtype.numpy().name, tuple(axis if isinstance(axis, int) else str(axis.value) for axis in v.shape)
+            )
+            for v in values
+        }
+
+    return GraphSpec(file, words, tensors(model.graph.inputs), tensors(model.graph.outputs))
+
+
+def _provenance(source: Checkpoint) -> dict[str, Any]:
+    tools = ("gmrt", "torch", "transformers", "onnx", "onnx_ir", "onnxruntime")
+    return {
+        "checkpoint": source.sha256,
+        "data": source.provenance.get("data", "not stated"),
+        "licence": source.provenance.get("licence", "not stated"),
+        "tools": {name: str(import_module(name).__version__) for name in tools},
+    }
+
+
+@contextmanager
+def _staging(output: Path) -> Iterator[Path]:
+    """A folder beside ``output`` that takes its place when the block ends well, and disappears otherwise."""
+    folder = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    folder.mkdir()
+    try:
+        yield folder
+        if output.exists():
+            old = output.with_name(f".{output.name}.{os.getpid()}.old")
+            output.replace(old)
+            folder.replace(output)
+            shutil.rmtree(old)
+        else:
+            folder.replace(output)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Steps:
+    """Counts the steps of an export out to whoever shows them."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._done = progress, 0
+
+    def __call__(self) -> None:
+        self._done += 1
+        self._progress(self._done, _STEPS)

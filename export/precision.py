@@ -1,0 +1,135 @@
+"""What each precision means, graph by graph, and how far from the checkpoint a bundle of it may be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gmrt.export.linear import Linear, block_linear, float_linear
+from gmrt.runtime.manifest import Precision
+
+MIN_ONNXRUNTIME = "1.22.0"
+"""The first whose CPU kernel of MatMulNBits takes 8-bit weights; the oldest that the tests have run with."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A threshold of the gate and the reason for it."""
+
+    value: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Least cosine and top-1 agreement, and largest |norm ratio - 1|, by component."""
+
+    vision: Limit
+    vision_norm: Limit
+    decoder: Limit
+    decoder_norm: Limit
+    table: Limit
+    top1: Limit
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One precision: how linear layers, head, activations, token table and tower are stored."""
+
+    linear: Linear
+    head: Linear
+    activations: str
+    table: str
+    integer_tower: bool
+    words: Mapping[str, str]
+    limits: Limits
+
+
+_FLOAT = "the same arithmetic in another order: 1e-5 is 100 times what was measured"
+_HALF = "11 bits of mantissa through some ten layers; 1e-4 was measured"
+_TOWER = "8-bit convolutions in a chain of 49 with corrected biases keep 0.994; saturating kernels give 0.5 to 0.8"
+_TABLE = "8 bits a row lose 1e-4; a row in the wrong place loses everything"
+_EXACT = "fp32 must say what the checkpoint says wherever the checkpoint itself is not undecided"
+
+_FP32_LIMITS = Limits(
+    vision=Limit(1 - 1e-5, _FLOAT),
+    vision_norm=Limit(1e-3, _FLOAT),
+    decoder=Limit(1 - 1e-5, _FLOAT),
+    decoder_norm=Limit(1e-3, _FLOAT),
+    table=Limit(1.0 - 1e-6, "a copy"),
+    top1=Limit(1.0, _EXACT),
+)
+_FP16_LIMITS = Limits(
+    vision=Limit(0.999, _HALF),
+    vision_norm=Limit(0.01, _HALF),
+    decoder=Limit(0.999, _HALF),
+    decoder_norm=Limit(0.01, _HALF),
+    table=Limit(0.9999, _HALF),
+    top1=Limit(0.98, "half precision moves logits by 1e-3 of their size, which decides close calls only"),
+)
+_INT8_DECODER = "8-bit blocks and 8-bit activations lose 5e-4; a dropped bias or a swapped scale loses more than 1e-2"
+_INT8_LIMITS = Limits(
+    vision=Limit(0.98, _TOWER),
+    vision_norm=Limit(0.05, _TOWER),
+    decoder=Limit(0.995, _INT8_DECODER),
+    decoder_norm=Limit(0.02, _INT8_DECODER),
+    table=Limit(0.9995, _TABLE),
+    top1=Limit(0.95, "blocks of 64 kept 96 % on a 135 M model, where 49 k words come close to each other"),
+)
+_INT4_DECODER = "4-bit blocks rounded to nearest: cosine 0.995 a product, and errors add up over the layers"
+_INT4_LIMITS = Limits(
+    vision=_INT8_LIMITS.vision,
+    vision_norm=_INT8_LIMITS.vision_norm,
+    decoder=Limit(0.95, _INT4_DECODER),
+    decoder_norm=Limit(0.1, _INT4_DECODER),
+    table=_INT8_LIMITS.table,
+    top1=Limit(0.8, "llama.cpp's 4-bit round-to-nearest format keeps 80 to 90 % on models of some 100 M weights"),
+)
+
+_FLOAT_BLOCKS = "integer products of {} weights in blocks of 64 with activations quantised on the fly"
+_INTEGER_TOWER = (
+    "8-bit weights per channel and 8-bit activations, static; attention scores, softmax, norms and GELU float32"
+)
+
+RECIPES: Mapping[Precision, Recipe] = {
+    "fp32": Recipe(
+        linear=float_linear("float32"),
+        head=float_linear("float32"),
+        activations="float32",
+        table="float32",
+        integer_tower=False,
+        words={"vision": "float32", "decoder": "float32", "embeddings": "float32"},
+        limits=_FP32_LIMITS,
+    ),
+    "fp16": Recipe(
+        linear=float_linear("float16"),
+        head=float_linear("float16"),
+        activations="float16",
+        table="float16",
+        integer_tower=False,
+        words={"vision": "float16", "decoder": "float16, cache included", "embeddings": "float16"},
+        limits=_FP16_LIMITS,
+    ),
+    "int8": Recipe(
+        linear=block_linear(8),
+        head=block_linear(8),
+        activations="float32",
+        table="int8",
+        integer_tower=True,
+        words={"vision": _INTEGER_TOWER, "decoder": _FLOAT_BLOCKS.format("8-bit"), "embeddings": "int8 per row"},
+        limits=_INT8_LIMITS,
+    ),
+    "int4": Recipe(
+        linear=block_linear(4),
+        head=block_linear(8),
+        activations="float32",
+        table="int8",
+        integer_tower=True,
+        words={
+            "vision": _INTEGER_TOWER,
+            "decoder": _FLOAT_BLOCKS.format("4-bit") + "; head 8-bit",
+            "embeddings": "int8 per row",
+        },
+        limits=_INT4_LIMITS,
+    ),
+}

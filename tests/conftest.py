@@ -1,0 +1,71 @@
+"""Fixtures that more than one part needs: tiny checkpoints and their bundles, each made once a session.
+
+Nothing here loads torch before a test asks for one of them: the tests of the runtime run without it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may look anything up
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of twelve small generated scenes, each named by its kind; read-only."""
+    from gmrt.runtime.sample import KINDS, write_sample
+
+    folder = tmp_path_factory.mktemp("pictures")
+    kinds = list(KINDS)
+    for seed in range(12):
+        kind = kinds[seed % len(kinds)]
+        write_sample(folder / f"{kind}-{seed}.png", seed=seed, size=64, kind=kind)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoints(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A tiny preset's name to a checkpoint of it that has learnt a dozen sentences; read-only."""
+    pytest.importorskip("torch")
+    from teach import teach
+
+    @cache
+    def make(preset: str) -> Path:
+        folder = tmp_path_factory.mktemp("checkpoints") / preset
+        teach(preset, pictures, folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def exports(
+    checkpoints: Callable[[str], Path], pictures: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, str], tuple[Path, Any]]:
+    """A tiny preset's name and a precision to its bundle and the report of its gate; read-only."""
+    from gmrt.export.pipeline import export_bundle
+
+    @cache
+    def make(preset: str, precision: str) -> tuple[Path, Any]:
+        folder = tmp_path_factory.mktemp("bundles") / f"{preset}-{precision}"
+        return folder, export_bundle(checkpoints(preset), folder, precision=precision, calibration=pictures)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(checkpoints: Callable[[str], Path]) -> Path:
+    """The checkpoint of tiny-llama; read-only."""
+    return checkpoints("tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(exports: Callable[[str, str], tuple[Path, Any]]) -> Path:
+    """The fp32 bundle of tiny-llama; read-only."""
+    return exports("tiny-llama", "fp32")[0]

@@ -1,0 +1,205 @@
+"""The gate can fail: a seeded error in each component is caught, and named."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from gmrt.calibration import images
+from gmrt.calibration.blocks import Blocks
+from gmrt.calibration.measure import measure
+from gmrt.export import linear, pipeline
+from gmrt.export.checkpoint import Checkpoint, open_checkpoint
+from gmrt.export.gate import Report, _Answers, require, run_gate
+from gmrt.export.precision import RECIPES
+from gmrt.export.quantize import observed_tensors, quantise_tower
+from gmrt.export.reference import Case
+from gmrt.export.tower import build_tower
+from gmrt.runtime.errors import CheckpointError, GateError
+from gmrt.runtime.image import prepare
+from gmrt.runtime.manifest import Precision
+from gmrt.runtime.scene import read_scene
+
+Weights = dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def source(checkpoints: Callable[[str], Path]) -> Checkpoint:
+    """The taught tiny-qwen2 checkpoint, which has biases on q, k and v."""
+    return open_checkpoint(checkpoints("tiny-qwen2"))
+
+
+@pytest.fixture
+def gate(source: Checkpoint, pictures: Path, tmp_path: Path) -> Callable[..., Report]:
+    """Write a bundle of weights that ``spoil`` has changed, and compare it with the checkpoint on two pictures."""
+    spec = source.model.config.image_spec
+    shown = [prepare(read_scene(min(pictures.glob(f"{kind}-*"))).rgb, spec) for kind in ("beach", "harbor")]
+
+    def run(precision: Precision = "fp32", spoil: Callable[[Weights], None] = lambda _weights: None) -> Report:
+        spoiled = _Spoiled(source.path, source.sha256, source.model, source.processor, source.decoder, {})
+        object.__setattr__(spoiled, "spoil", spoil)
+        tower = build_tower(source.model.config, spoiled.weights())
+        if RECIPES[precision].integer_tower:
+            record = measure(tower, observed_tensors(tower), shown, source="", seed=0, checkpoint="")
+            tower = ir.from_proto(quantise_tower(tower, record, (-1.0, 1.0)))
+        folder = Path(tempfile.mkdtemp(dir=tmp_path))
+        pipeline._write(folder, spoiled, precision, "cpu", tower, None)
+        return run_gate(source, folder, shown, "two pictures")
+
+    return run
+
+
+class _Spoiled(Checkpoint):
+    """A checkpoint whose graphs are built from other weights than its model has."""
+
+    def weights(self, prefix: str = "") -> Weights:
+        weights = {name: value.copy() for name, value in super().weights().items()}
+        self.spoil(weights)
+        return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+
+
+def swap_layers(stem: str) -> Callable[[Weights], None]:
+    """Put layer 0 in the place of layer 1 and the other way round."""
+
+    def spoil(weights: Weights) -> None:
+        for name in [name for name in weights if name.startswith(f"{stem}.0.")]:
+            other = name.replace(f"{stem}.0.", f"{stem}.1.")
+            weights[name], weights[other] = weights[other], weights[name]
+
+    return spoil
+
+
+def scaled(name: str, factor: float) -> Callable[[Weights], None]:
+    """Multiply a tensor; a factor of zero drops it."""
+
+    def spoil(weights: Weights) -> None:
+        weights[name] *= np.float32(factor)
+
+    return spoil
+
+
+def rolled(name: str) -> Callable[[Weights], None]:
+    """Shift the rows of a tensor by one, so that each has its neighbour's place."""
+
+    def spoil(weights: Weights) -> None:
+        weights[name] = np.roll(weights[name], 1, axis=0)
+
+    return spoil
+
+
+LAYERS = "tower.siglip.encoder.layers"
+ERRORS = {
+    "vision, order": (swap_layers(LAYERS), {"vision"}),
+    "vision, bias": (scaled("connector.fc1.bias", 0), {"vision"}),
+    "vision, scale": (scaled("connector.fc2.weight", 1.02), {"vision"}),
+    "decoder, order": (swap_layers("decoder.model.layers"), {"decoder"}),
+    "decoder, bias": (scaled("decoder.model.layers.1.self_attn.k_proj.bias", 0), {"decoder"}),
+    "decoder, scale": (scaled("decoder.model.norm.weight", 1.02), {"decoder"}),
+    "embeddings, order": (rolled("decoder.model.embed_tokens.weight"), {"embeddings"}),
+}
+
+
+def test_an_unspoiled_bundle_passes(gate: Callable[..., Report]) -> None:
+    """Guards against a gate that fails whatever it is given."""
+    report = gate()
+    assert report.failures == []
+    assert report.top1 == 1
+    require(report, "so")
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_seeded_error_is_caught_and_named(name: str, gate: Callable[..., Report]) -> None:
+    """Guards against a component that the gate does not look at: nothing but the spoiled one may be blamed."""
+    spoil, components = ERRORS[name]
+    report = gate(spoil=spoil)
+    assert {row.component for row in report.rows if row.failed} == components
+    with pytest.raises(GateError, match=rf"\n  {components.pop()} ") as caught:
+        require(report, "so nothing was written")
+    assert len(str(caught.value).splitlines()) == 1 + len(report.failures)
+
+
+def test_first_layer_that_is_wrong_is_named(gate: Callable[..., Report]) -> None:
+    """Guards against a table that says only "logits": the keys of layer 1 are off, those of layer 0 are not."""
+    spoil = scaled("decoder.model.layers.1.self_attn.k_proj.bias", 0)
+    failed = [row.tensor for row in gate(spoil=spoil).rows if row.failed]
+    assert failed[0] == "key.1"
+
+
+def swapped_scales(blocks: Blocks) -> Blocks:
+    """Give each row its neighbour's scales."""
+    return replace(blocks, scales=np.roll(blocks.scales, 1, axis=0))
+
+
+def swapped_nibbles(blocks: Blocks) -> Blocks:
+    """Pack each pair of codes the wrong way round."""
+    pairs = blocks.codes.reshape(*blocks.codes.shape[:2], -1, 2)
+    return replace(blocks, codes=pairs[..., ::-1].reshape(blocks.codes.shape))
+
+
+@pytest.mark.parametrize(("precision", "mistake"), [("int8", swapped_scales), ("int4", swapped_nibbles)])
+def test_mistakes_of_the_quantiser_are_caught(
+    source: Checkpoint,
+    gate: Callable[..., Report],
+    precision: Precision,
+    mistake: Callable[[Blocks], Blocks],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Guards against thresholds so wide that a mistake fits in, here in one kind of layer of four."""
+    honest = linear.quantise_blocks
+
+    def mistaken(weight: np.ndarray, bits: int) -> Blocks:
+        blocks = honest(weight, bits)
+        return mistake(blocks) if weight.shape[0] == source.decoder.hidden else blocks
+
+    assert gate(precision).failures == []
+    monkeypatch.setattr(linear, "quantise_blocks", mistaken)
+    report = gate(precision)
+    assert {row.component for row in report.rows if row.failed} == {"decoder"}
+
+
+def case(logits: list[list[float]], answer: tuple[int, ...]) -> Case:
+    """A case of which only logits and answer matter."""
+    empty = np.zeros(0, np.float32)
+    return Case(empty, "", answer, empty, empty, np.array(logits, np.float32), empty, ())
+
+
+def test_ties_are_counted_apart() -> None:
+    """Guards against a close call of the checkpoint itself that counts as an error of the bundle."""
+    answers = _Answers()
+    truth = [[1.0, 1.0005, 0.0], [3.0, 1.0, 0.0], [0.0, 1.0, 2.0]]
+    got = np.array([[2.0, 0.0, 0.0], [3.0, 1.0, 0.0], [0.0, 2.0, 1.0]], np.float32)
+    answers.add(case(truth, (1, 0)), got, (1, 0))
+    assert (answers.positions, answers.ties, answers.matched, answers.exact) == (2, 1, 1, 1)
+    answers.add(case(truth, (1, 0)), got, (1, 0, 2))
+    assert (answers.cases, answers.exact) == (2, 1)
+
+
+def test_infinite_outputs_do_not_pass(gate: Callable[..., Report]) -> None:
+    """Guards against a comparison with NaN, which is false whichever way it is put."""
+    spoil = scaled("tower.siglip.embeddings.patch_embedding.bias", np.inf)
+    report = gate(spoil=spoil)
+    vision = next(row for row in report.rows if row.component == "vision")
+    assert not np.isfinite(vision.cosine)
+    assert "cosine" in vision.failed
+
+
+def test_verify_refuses_another_checkpoint(
+    exports: Callable[[str, str], tuple[Path, Any]],
+    checkpoints: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Guards against a table of differences where the question was wrong: the bundle is of other weights."""
+    from gmrt.export.gate import verify_against
+
+    monkeypatch.setattr(images, "_GENERATED", 10)
+    bundle, _ = exports("tiny-llama", "fp32")
+    assert verify_against(bundle, checkpoints("tiny-llama")).failures == []
+    with pytest.raises(CheckpointError, match="not the weights"):
+        verify_against(bundle, checkpoints("tiny-qwen2"))
