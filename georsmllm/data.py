@@ -10,6 +10,7 @@ from typing import Any
 
 from gmrt.georsmllm import prompts
 from gmrt.runtime.errors import GmrtError
+from gmrt.runtime.points import has_regions
 
 UCM_CLASSES = {
     "agricultural": "agricultural",
@@ -37,7 +38,10 @@ UCM_CLASSES = {
 """UC Merced's folder names (Yang and Newsam 2010) in words."""
 
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_PLACE = re.compile(r"\b(left|right|top|bottom|upper|lower|up|diagonal|corner|middle|center|north|south|east|west)\b")
+_PLACE = re.compile(
+    r"\b(((left|right|top|bottom)(most)?)|upper|lower|up|above|below|diagonal|corner|middle|center"
+    r"|horizontal|vertical|north|south|east|west)\b"
+)
 
 
 class DatasetError(GmrtError, ValueError):
@@ -56,7 +60,8 @@ class Question:
     @property
     def directional(self) -> bool:
         """Whether turning the image would change the answer (or the question)."""
-        return bool(_PLACE.search(self.answer.lower()) or _PLACE.search(self.text.lower()))
+        words = f"{self.text} {self.answer}".lower()
+        return has_regions(self.answer) or bool(_PLACE.search(words))
 
 
 @dataclass(frozen=True)

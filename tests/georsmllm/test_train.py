@@ -135,13 +135,13 @@ def test_an_impossible_recipe_is_refused_before_the_first_step(
 
 def test_directional_answers_are_asked_of_upright_views_only() -> None:
     """Guards against teaching that a mirrored image's car is still on the left."""
-    example = Example(
-        "a", b"", questions=(Question("Where is it?", "upper left", "qa"), Question("How many?", "two", "qa"))
-    )
+    placed = [("Where is it?", "upper left"), ("locate the cars", "<box> 1 2 3 4"), ("is it the topmost?", "yes")]
+    questions = tuple(Question(text, answer, "qa") for text, answer in [*placed, ("How many?", "two")])
+    example = Example("a", b"", questions=questions)
     rng = np.random.default_rng(0)
     turned_turns = train.draw_turns(example, [], {"qa": 9}, rng, upright=False)
     assert turned_turns == [("How many?", "two")]
-    assert len(train.draw_turns(example, [], {"qa": 9}, rng, upright=True)) == 2
+    assert len(train.draw_turns(example, [], {"qa": 9}, rng, upright=True)) == 4
 
 
 def test_views_are_the_eight_symmetries_and_the_first_is_the_image() -> None:
