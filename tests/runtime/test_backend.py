@@ -230,12 +230,14 @@ def quantised_layer(config: dict[str, str]) -> float:
         "zero": np.array(0, np.int8),
         "kernel": np.full((8, 64, 1, 1), 127, np.int8),
         "kernel_step": np.full(8, 1 / 127, np.float32),
+        # A zero point of its own: without one, onnxruntime 1.23 aborts under x64quantprecision.
+        "kernel_zero": np.zeros(8, np.int8),
         "out_step": np.array(0.5, np.float32),
     }
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "step", "zero"], ["x8"]),
         helper.make_node("DequantizeLinear", ["x8", "step", "zero"], ["xf"]),
-        helper.make_node("DequantizeLinear", ["kernel", "kernel_step"], ["kernel_f"], axis=0),
+        helper.make_node("DequantizeLinear", ["kernel", "kernel_step", "kernel_zero"], ["kernel_f"], axis=0),
         helper.make_node("Conv", ["xf", "kernel_f"], ["sum"]),
         helper.make_node("QuantizeLinear", ["sum", "out_step", "zero"], ["y8"]),
         helper.make_node("DequantizeLinear", ["y8", "out_step", "zero"], ["y"]),
