@@ -83,7 +83,8 @@ def infer(
 def split(words: Sequence[str]) -> tuple[list[Path], str]:
     """Part the positional arguments into images and the prompt, the last one; refuse when either is missing."""
     *images, prompt = words
-    if Path(prompt).exists():
+    # An empty prompt names the current directory to pathlib; it gets its own sentence where prompts are checked.
+    if prompt.strip() and Path(prompt).exists():
         raise PromptError(f'no prompt given: {prompt} is a file; add what to ask behind it, for example "describe"')
     if not images:
         raise SceneError(f'no image given: put the path of an image before "{prompt}"')

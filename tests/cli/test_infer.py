@@ -224,3 +224,8 @@ def test_words_are_parted() -> None:
     assert infer.split(["a.tif", "b.tif", "what changed?"]) == ([Path("a.tif"), Path("b.tif")], "what changed?")
     assert infer.comma_separated(" a, b c ,d") == ("a", "b c", "d")
     assert infer.comma_separated(None) is None
+
+
+def test_an_empty_prompt_is_called_empty() -> None:
+    """Guards against an empty prompt taken for a file, because pathlib reads "" as the current directory."""
+    assert infer.split(["scene.tif", ""]) == ([Path("scene.tif")], "")
