@@ -24,7 +24,11 @@ POINT_REACH = 50
 """Two points agree within this many cells of the grid, a twentieth of the image: there their overlap counts as 0.5."""
 
 Regions = Sequence[Region]
-_NUMBER = re.compile(r"\d+")
+_NUMBER, _WORD = re.compile(r"\d+"), re.compile(r"[a-z]+")
+_NUMBER_WORDS = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
+)
 
 
 def read_regions(text: str) -> tuple[Region, ...] | None:
@@ -134,13 +138,19 @@ def found(wanted: Regions, given: Regions | None) -> float:
     return float(given is not None and len(given) == len(wanted) == 1 and overlap(wanted[0], given[0]) >= AGREE)
 
 
+def count_in(text: str) -> int | None:
+    """The first whole number of a text, in digits or as a word up to twenty; None when there is none."""
+    number = _NUMBER.search(text)
+    if number:
+        return int(number.group())
+    return next((_NUMBER_WORDS.index(word) for word in _WORD.findall(text.lower()) if word in _NUMBER_WORDS), None)
+
+
 def count_error(wanted: int, given: str) -> float:
-    """Absolute error of a counting answer, by its first whole number; an answer without one counts as 0 things."""
-    number = _NUMBER.search(given)
-    return float(abs(wanted - (int(number.group()) if number else 0)))
+    """Absolute error of a counting answer, by its first number; an answer without one counts as 0 things."""
+    return float(abs(wanted - (count_in(given) or 0)))
 
 
 def count_exact(wanted: int, given: str) -> float:
-    """1 when the first whole number of the answer is the count."""
-    number = _NUMBER.search(given)
-    return float(number is not None and int(number.group()) == wanted)
+    """1 when the first number of the answer is the count."""
+    return float(count_in(given) == wanted)

@@ -21,6 +21,7 @@ CATEGORIES: frozenset[str] = frozenset((*CATALOGUE, *SURFACES))
 """Every category that a generated scene can hold. What a scene counts and does not list is not there."""
 
 _CONTRAST = 1.6  # sizes are told apart when the longest is so many times the shortest
+_NEAR = 1.05  # what is nearer than this to a step between two sizes is called neither
 _ROUND = 1.25  # an item must be so much longer than wide to have a direction
 
 
@@ -35,12 +36,19 @@ def orientation(heading: float) -> str:
 def size_words(lengths: list[float]) -> list[str]:
     """Say "small", "medium" or "large" of each of several things of one category; nothing where all are much alike.
 
-    The steps are equal in the logarithm, between the smallest and the largest.
+    The steps are equal in the logarithm, between the smallest and the largest. What lies within 5 % of a step gets no
+    word: people would disagree about it.
     """
     if len(lengths) < 2 or max(lengths) < _CONTRAST * min(lengths):
         return [""] * len(lengths)
     low, high = math.log(min(lengths)), math.log(max(lengths))
-    return [("small", "medium", "large")[min(int(3 * (math.log(x) - low) / (high - low)), 2)] for x in lengths]
+    step, near = (high - low) / 3, math.log(_NEAR)
+    words = []
+    for length in lengths:
+        above = math.log(length) - low
+        doubtful = min(abs(above - step), abs(above - 2 * step)) < near
+        words.append("" if doubtful else ("small", "medium", "large")[min(int(above / step), 2)])
+    return words
 
 
 def labelled(plan: Plan) -> list[tuple[Item, FloatArray]]:

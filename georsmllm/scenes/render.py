@@ -32,6 +32,9 @@ _GRAIN: dict[str, tuple[float, float]] = {
     "building": (0.03, 0.03),
     "solar panel": (0.03, 0.02),
 }
+# The GNU C library hands the memory of each large array back and asks for it anew: a tenth of the time of a scene.
+# Once it has seen a larger one come and go, it keeps what it has.
+np.empty(16 << 20, np.uint8)
 _COARSE, _FINE = np.array([_GRAIN[name] for name in COVERS], np.float32).T.copy()
 
 
@@ -123,25 +126,28 @@ class Canvas:
 
     def mark(self, items: list[Item], height: Planes | None = None) -> None:
         """Write down the land cover of items, and how high they are."""
-        for name in dict.fromkeys(item.cover for item in items if item.cover):
-            group = [item for item in items if item.cover == name]
-            sizes = np.array([len(item.outline) for item in group])
-            edges = edges_of(np.concatenate([item.outline for item in group]) / self.gsd, sizes)
-            patch = fill(edges, np.ones((len(group), 1)), self.rows, self.columns)
-            if not patch.empty:
-                window = self.cover[patch.rows, patch.columns]
-                window[patch.planes[0] >= 0.5] = COVER_CODES[name]
-        high = [item for item in items if item.height > 0]
-        if height is not None and high:
-            edges = edges_of(
-                np.concatenate([item.outline for item in high]) / self.gsd, np.array([len(i.outline) for i in high])
-            )
-            weights = np.array([[1.0, item.height] for item in high])
-            patch = fill(edges, weights, self.rows, self.columns)
-            if not patch.empty:
-                metres = height[patch.rows, patch.columns]
-                metres *= 1 - np.minimum(patch.planes[0], 1.0)
-                metres += patch.planes[1] / np.maximum(patch.planes[0], 1.0)
+        names = list(dict.fromkeys(item.cover for item in items if item.cover))
+        group = [item for item in items if item.cover or (height is not None and item.height > 0)]
+        if not group:
+            return
+        weights = np.zeros((len(group), len(names) + 2))
+        for index, item in enumerate(group):
+            if item.cover:
+                weights[index, names.index(item.cover)] = 1.0
+            if item.height > 0:
+                weights[index, -2:] = 1.0, item.height
+        sizes = np.array([len(item.shape) for item in group])
+        edges = edges_of(np.concatenate([item.outline for item in group]) / self.gsd, sizes)
+        patch = fill(edges, weights if height is not None else weights[:, :-2], self.rows, self.columns)
+        if patch.empty:
+            return
+        cover = self.cover[patch.rows, patch.columns]
+        for name, share in zip(names, patch.planes, strict=False):
+            cover[share >= 0.5] = COVER_CODES[name]
+        if height is not None:
+            metres, (share, rise) = height[patch.rows, patch.columns], patch.planes[-2:]
+            metres *= 1 - np.minimum(share, 1.0)
+            metres += rise / np.maximum(share, 1.0)
 
 
 def render(plan: Plan, look: Look, channels: list[int]) -> Rendered:
@@ -229,7 +235,8 @@ def _bare(
     where = FAMILIES[names[1]](rng, size, size, cell * 1.5)
     tint, strength = season_tint(look.season)
 
-    def layer(cover: str) -> Planes:
+    def mixed(cover: str) -> Iterator[Field]:
+        """A cover's two colours mixed, band by band: a band stays in the cache."""
         pair = {
             "grass": palette.grass,
             "bare soil": palette.soil,
@@ -242,16 +249,19 @@ def _bare(
         code = CODES[COVERS[cover]]
         colours = np.array(pair) * (1 - strength[code]) + tint[code] * strength[code]
         low, high = signals_of(colours, np.full(2, code))[:, channels].astype(np.float32)
-        filled: Planes = low[:, None, None] + (high - low)[:, None, None] * mix
-        return filled
+        for first, last in zip(low, high, strict=True):
+            band: Field = mix * (last - first)
+            band += first
+            yield band
 
-    image = layer(ground.cover)
+    image = np.stack(list(mixed(ground.cover)))
     cover = np.full((size, size), COVER_CODES[ground.cover], np.uint8)
     if ground.share > 0:
         # The share of a standard normal field above this level is about ``share``.
         level = float(np.quantile(where[::8, ::8], 1 - ground.share))
         alpha = np.clip(0.5 + (where - level) * 1.6, 0, 1)
-        image += (layer(ground.patches) - image) * alpha
+        for index, other in enumerate(mixed(ground.patches)):
+            image[index] += (other - image[index]) * alpha
         cover[alpha >= 0.5] = COVER_CODES[ground.patches]
     return image, cover
 
@@ -274,5 +284,6 @@ def _grain(canvas: Canvas, rng: np.random.Generator) -> None:
         right, down = round(step * canvas.look.sun[0]), round(step * canvas.look.sun[1])
         lit = crowns - np.roll(crowns, (-down, -right), axis=(0, 1))
         factor += np.where(woods, np.float32(0.22) * lit + np.float32(0.12) * crowns, np.float32(0))
-    soft = np.array([0.25 if channel == HEAT else 1.0 for channel in canvas.channels], np.float32)[:, None, None]
-    canvas.image *= 1 + soft * (np.maximum(factor, np.float32(0.3)) - 1)
+    np.maximum(factor, np.float32(0.3), out=factor)
+    for index, channel in enumerate(canvas.channels):
+        canvas.image[index] *= 1 + np.float32(0.25) * (factor - 1) if channel == HEAT else factor

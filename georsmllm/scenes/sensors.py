@@ -49,20 +49,29 @@ def blurred(planes: Planes, deviation: float, sharpen: float = 0.0) -> Planes:
     reach = 1 if deviation < 0.6 and not sharpen else 2 if deviation < 1.0 else 3
     taps = _gauss(reach, max(deviation, 0.2))
     taps = ((1 + sharpen) * taps - sharpen * _gauss(reach, math.hypot(deviation, 0.9))).astype(np.float32)
-    for axis in (1, 2):
-        pad = [(0, 0)] * 3
-        pad[axis] = (reach, reach)
-        padded = np.pad(planes, pad, mode="edge")
-        length = planes.shape[axis]
-        parts = [
-            padded[:, at : at + length] if axis == 1 else padded[:, :, at : at + length] for at in range(2 * reach + 1)
-        ]
-        planes = parts[reach] * taps[reach]
-        for step in range(reach):  # the kernel is symmetric
-            pair = parts[step] + parts[-1 - step]
-            pair *= taps[step]
-            planes += pair
-    return planes
+    # Band by band and in place: a band stays in the cache.
+    _, height, width = planes.shape
+    done = np.empty(planes.shape, np.float32)
+    tall, wide = np.empty((height + 2 * reach, width), np.float32), np.empty((height, width + 2 * reach), np.float32)
+    pair = np.empty((height, width), np.float32)
+    for plane, out in zip(planes, done, strict=True):
+        tall[reach : reach + height] = plane
+        tall[:reach], tall[reach + height :] = plane[0], plane[-1]
+        _weigh([tall[at : at + height] for at in range(2 * reach + 1)], taps, out, pair)
+        wide[:, reach : reach + width] = out
+        wide[:, :reach], wide[:, reach + width :] = out[:, :1], out[:, -1:]
+        _weigh([wide[:, at : at + width] for at in range(2 * reach + 1)], taps, out, pair)
+    return done
+
+
+def _weigh(parts: list[Planes], taps: Planes, out: Planes, pair: Planes) -> None:
+    """Sum of parts times taps into ``out``; the kernel is symmetric, ``pair`` is room to work in."""
+    reach = len(parts) // 2
+    np.multiply(parts[reach], taps[reach], out=out)
+    for step in range(reach):
+        np.add(parts[step], parts[-1 - step], out=pair)
+        pair *= taps[step]
+        out += pair
 
 
 def _gauss(reach: int, deviation: float) -> npt.NDArray[np.float64]:
@@ -138,9 +147,12 @@ def _jpeg(planes: Planes, quality: int) -> Planes:
     padded = np.pad(planes, ((0, 0), (0, tall - height), (0, wide - width)), mode="edge")
     step = np.float32(5000 / quality if quality < 50 else 200 - 2 * quality) / 100
     table = np.maximum(_LUMINANCE * step, 1)
-    basis = _cosines()
-    blocks = padded.reshape(bands, tall // 8, 8, wide // 8, 8).transpose(0, 1, 3, 2, 4).reshape(-1, 8, 8)
-    coded = np.rint((basis @ blocks @ basis.T) / table) * table
-    plain = (basis.T @ coded @ basis).reshape(bands, tall // 8, wide // 8, 8, 8).transpose(0, 1, 3, 2, 4)
+    basis, tables = _cosines(), np.tile(table, (1, wide // 8))
+    rows = (padded.reshape(-1, 8) @ basis.T).reshape(-1, 8, wide)  # along each row of a block, then down its columns
+    coded = np.matmul(basis, rows)
+    coded /= tables
+    np.rint(coded, out=coded)
+    coded *= tables
+    plain = np.matmul(basis.T, coded).reshape(-1, 8) @ basis
     result: Planes = plain.reshape(bands, tall, wide)[:, :height, :width]
     return result

@@ -131,3 +131,4 @@ def test_counts() -> None:
     assert (count_error(3, "5"), count_exact(3, "5")) == (2, 0)
     assert (count_error(3, "there are 3 ships"), count_exact(3, "3")) == (0, 1)
     assert (count_error(0, "many"), count_exact(0, "many")) == (0, 0)
+    assert (count_error(4, "two ships"), count_exact(2, "Two.")) == (2, 1)

@@ -187,8 +187,11 @@ class Site:
                 x, y = self.spot()
             else:
                 x, y = x + self.rng.normal(0, sizes[1]), y + self.rng.normal(0, sizes[1])
-            tree = drawn[self.rng.integers(len(drawn))]
-            self.put(tree.moved(x, y, self.rng.uniform(0, 2 * math.pi)), on)
+            tree, angle = drawn[self.rng.integers(len(drawn))], self.rng.uniform(0, 2 * math.pi)
+            column, row = int(x / self.gsd), int(y / self.gsd)
+            # Most places are ruled out by the stem alone.
+            if not (0 <= row < self.size and 0 <= column < self.size) or self._map[row, column] in on:
+                self.put(tree.moved(x, y, angle), on)
 
     def plan(self, kind: str, scene_class: str) -> Plan:
         """The finished plan."""

@@ -16,6 +16,7 @@ import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gmrt.georsmllm.conditions import And, Attribute, Category, Not, is_ambiguous
 from gmrt.georsmllm.scenes import KINDS, STYLES_TEST, STYLES_TRAIN, generate, write_scene
 from gmrt.georsmllm.scenes.captions import number, plural
 from gmrt.georsmllm.scenes.item import GROUND
@@ -233,6 +234,32 @@ def test_size_words_need_a_difference():
     assert size_words([5.0]) == [""]
     assert size_words([5.0, 6.0, 7.0]) == ["", "", ""]
     assert size_words([4.0, 8.1, 16.0]) == ["small", "medium", "large"]
+
+
+def test_size_words_keep_clear_of_the_steps():
+    """Guards against a word for a thing that half of all people would call by the next one."""
+    first, second = 4 * 4 ** (1 / 3), 4 * 4 ** (2 / 3)
+    assert size_words([4.0, first * 0.96, first * 1.04, second * 0.96, second * 1.04, 16.0]) == [
+        *("small", "", "", "", "", "large"),
+    ]
+    assert size_words([4.0, first * 0.94, first * 1.06, second * 0.94, second * 1.06, 16.0]) == [
+        *("small", "small", "medium", "medium", "large", "large"),
+    ]
+
+
+def test_no_question_turns_on_a_size_that_is_not_told():
+    """Guards against "how many small tanks" answered as if a tank between small and medium were not small."""
+    scene = generate(3, kind="tank farm")
+    tanks = [one for one in scene.labels.objects if one.category == "storage tank"]
+    told = [replace(one, attributes={"size": word}) for one, word in zip(tanks, ("small", "large"), strict=False)]
+    untold = replace(tanks[2], attributes={})
+    ship = replace(tanks[2], category="ship", attributes={"size": "small"})
+    for word in ("small", "large"):
+        tank = And((Category("storage tank"), Attribute("size", word)))
+        assert not is_ambiguous(tank, told)
+        assert is_ambiguous(tank, [*told, untold])
+        assert is_ambiguous(And((Category("storage tank"), Not(Attribute("size", word)))), [*told, untold])
+        assert not is_ambiguous(And((Category("ship"), Attribute("size", word))), [ship, untold])
 
 
 @pytest.mark.parametrize("sensor", ["rgb", "sar"])
