@@ -19,11 +19,15 @@ class Answer:
 
     ``image`` is the path, the paths of a pair in order, or None for pixels without a file. ``confidence`` in 0…1 is
     exp of the mean natural-log probability of the generated tokens under the model alone (temperature 1, without
-    constraint). ``finish_reason`` is ``stop`` when the model ended, a stop string came or a choice was made, and
-    ``length`` when ``max_tokens`` cut the answer off. ``tokens`` counts ``prompt`` (images included), ``reused`` (how
-    many of these came from the cache) and ``generated`` (an end token included). ``timings`` in milliseconds: ``load``
-    of the bundle, ``read`` and ``vision`` of the images (spent once per view), ``prefill`` and ``decode`` of this
-    answer. ``model`` holds ``id``, ``precision`` and ``provider``.
+    constraint), put right by the bundle's table where it has one (`gmrt.runtime.confidence`). ``finish_reason`` is
+    ``stop`` when the model ended, a stop string came or a constraint was met, ``length`` when ``max_tokens`` cut the
+    answer off. ``tokens`` counts ``prompt`` (images included), ``reused`` (how many of these came from the cache) and
+    ``generated`` (an end token included). ``timings`` in milliseconds: ``load`` of the bundle, ``read`` and ``vision``
+    of the images (spent once per view), ``prefill`` and ``decode`` of this answer. ``model`` holds ``id``,
+    ``precision`` and ``provider``.
+    ``strangeness`` is how unlike the calibration images the image is, above 1 for `unfamiliar` ones; None where the
+    bundle cannot tell. ``value`` is the number of a scalar answer in its ``unit``, from the regression head, and None
+    for an answer in words; there ``confidence`` is that of having understood what is measured.
     """
 
     image: str | tuple[str, ...] | None
@@ -34,9 +38,17 @@ class Answer:
     tokens: Mapping[str, int]
     timings: Mapping[str, float]
     model: Mapping[str, str]
+    strangeness: float | None = None
+    value: float | None = None
+    unit: str = ""
 
     def __str__(self) -> str:
         return self.text
+
+    @property
+    def unfamiliar(self) -> bool:
+        """Whether the image is unlike anything that the model was calibrated on, so that the answer means little."""
+        return self.strangeness is not None and self.strangeness > 1
 
     @cached_property
     def points(self) -> tuple[Region, ...]:
@@ -59,11 +71,15 @@ class Answer:
             "prompt": self.prompt,
             "text": self.text,
             "points": [{"kind": region.kind, "points": [list(p) for p in region.points]} for region in self.points],
+            "value": self.value,
+            "unit": None if self.value is None else self.unit,
             "confidence": self.confidence,
             "finish_reason": self.finish_reason,
             "tokens": dict(self.tokens),
             "timings_ms": dict(self.timings),
             "model": dict(self.model),
+            "unfamiliar": self.unfamiliar,
+            "strangeness": self.strangeness,
         }
 
 

@@ -12,6 +12,7 @@ import json
 import os
 import stat
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import jinja2
@@ -19,9 +20,12 @@ from tokenizers import Tokenizer
 
 from gmrt.runtime.embeddings import TokenTable, open_table
 from gmrt.runtime.errors import BundleError, BundleNotFoundError
+from gmrt.runtime.familiar import PIXEL_FEATURES, Familiarity, open_profiles
+from gmrt.runtime.lexicon import Lexicon, read_lexicon
 from gmrt.runtime.manifest import MANIFEST_NAME, FileEntry, Manifest, read_manifest
 from gmrt.runtime.onnx_scan import external_locations
 from gmrt.runtime.prompt import compile_template
+from gmrt.runtime.scalar import Scalars, read_scalars
 
 _MAX_MANIFEST_BYTES = 16 << 20
 _CHUNK = 1 << 20
@@ -29,17 +33,28 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle on disk: where it is, what it says, and its parts that need no session."""
+    """A verified bundle on disk: where it is, what it says, and its parts that need no session.
+
+    ``familiar`` tells images that are unlike those calibrated on; None where the bundle brings no profile of them.
+    ``scalars`` is what it can measure; None where it has no regression head.
+    """
 
     root: Path
     manifest: Manifest
     tokenizer: Tokenizer
     template: jinja2.Template
     table: TokenTable
+    familiar: Familiarity | None = None
+    scalars: Scalars | None = None
 
     def path(self, name: str) -> Path:
         """Where a file of the manifest lies."""
         return self.root / name
+
+    @cached_property
+    def lexicon(self) -> Lexicon:
+        """How the tokenizer spells locations, read when the first one is answered; raises `ConstraintError`."""
+        return read_lexicon(self.tokenizer)
 
 
 def open_bundle(path: str | os.PathLike[str]) -> Bundle:
@@ -67,7 +82,20 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
             vocab_size=manifest.vocab_size,
             hidden_size=manifest.hidden_size,
         ),
+        familiar=_open_familiar(root, manifest),
+        scalars=None if manifest.heads is None else read_scalars(tokenizer, manifest.heads.measures),
     )
+
+
+def _open_familiar(root: Path, manifest: Manifest) -> Familiarity | None:
+    spec = manifest.familiar
+    if spec is None:
+        return None
+    embeddings, pixels = (
+        open_profiles(root / part.file, features=features, axes=part.axes, thresholds=part.thresholds)
+        for part, features in ((spec.embeddings, manifest.hidden_size), (spec.pixels, PIXEL_FEATURES))
+    )
+    return Familiarity(embeddings, pixels)
 
 
 def verify(root: Path) -> Manifest:

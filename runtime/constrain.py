@@ -12,15 +12,19 @@ from tokenizers import Tokenizer
 
 from gmrt.runtime.errors import ConstraintError
 from gmrt.runtime.image import FloatArray
+from gmrt.runtime.points import GRID
 
 YES_NO = ("yes", "no")
+NUMBERS = tuple(map(str, range(GRID)))
+"""The whole numbers that a count or a coordinate can be."""
 
 
 class Constraint(Protocol):
     """Called on each row of logits before a token is chosen, and told which one was.
 
     ``finished`` is True when nothing may follow. ``forced`` is the only token that may come next, or None when there
-    is a choice: a decoder can append a forced token without looking at its logits.
+    is a choice: a decoder can append a forced token without looking at its logits. ``cut`` is True when the budget of
+    tokens, and not the model, ended the answer.
     """
 
     @property
@@ -30,6 +34,10 @@ class Constraint(Protocol):
     @property
     def forced(self) -> int | None:
         """The one token that may come next."""
+
+    @property
+    def cut(self) -> bool:
+        """Whether the answer had to end early."""
 
     def __call__(self, row: FloatArray) -> None:
         """Set the logits float32 [V] of everything that may not come next to −inf, in place."""
@@ -55,6 +63,8 @@ class Choice:
     an end token included. Raises `ConstraintError` when there is nothing to choose from, or when two texts are the
     same to the tokenizer.
     """
+
+    cut = False
 
     def __init__(self, texts: Sequence[str], sequences: Sequence[Sequence[int]], eos: Sequence[int]) -> None:
         self._eos = frozenset(eos)
@@ -115,21 +125,37 @@ class Choice:
 def choice(texts: Sequence[str], *, prompt: str, tokenizer: Tokenizer, eos: Sequence[int], max_tokens: int) -> Choice:
     """Hold the answer to one of ``texts``, tokenised as they follow the rendered ``prompt``.
 
-    Tokenising behind the prompt gives the tokens that training saw, whatever the tokenizer does to the first word of
-    a text. Raises `ConstraintError` for a text that is empty, holds a control token, needs more than ``max_tokens``,
-    or grows together with the end of the prompt.
+    Raises `ConstraintError` as `spell` does, and for a text that needs more than ``max_tokens``.
     """
     if isinstance(texts, str):
         raise ConstraintError(f'choices must be a list of texts, got the text {texts!r}: write ("{texts}", …)')
-    before = tokenizer.encode(prompt, add_special_tokens=False).ids
-    special = {id_ for id_, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-    sequences = []
-    for text in texts:
-        ids = tokenizer.encode(prompt + text.strip(), add_special_tokens=False).ids
-        tokens = ids[len(before) :]
-        if not text.strip() or ids[: len(before)] != before or special & set(tokens):
-            raise ConstraintError(f"the choice {text!r} cannot be an answer of this model: use plain words")
+    sequences = spell(texts, prompt=prompt, tokenizer=tokenizer)
+    for text, tokens in zip(texts, sequences, strict=True):
         if len(tokens) > max_tokens:
             raise ConstraintError(f"the choice {text!r} takes {len(tokens)} tokens: raise max_tokens from {max_tokens}")
-        sequences.append(tokens)
     return Choice(texts, sequences, eos)
+
+
+def spell(texts: Sequence[str], *, prompt: str, tokenizer: Tokenizer) -> list[list[int]]:
+    """The token ids of each of ``texts`` as an answer to the rendered ``prompt``.
+
+    Tokenising behind the prompt gives the tokens that training saw, whatever the tokenizer does to the first word of
+    a text. Raises `ConstraintError` for a text that is empty, holds a control token, or grows together with the end of
+    the prompt.
+    """
+    special = {id_: token.content for id_, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    whole = tokenizer.encode(prompt, add_special_tokens=False).ids
+    # What stands before the last control token has no bearing on what follows, and a thousand texts are spelled faster
+    # without it.
+    behind = prompt[max([0, *(prompt.rfind(content) for content in special.values())]) :]
+    before = tokenizer.encode(behind, add_special_tokens=False).ids
+    if whole[len(whole) - len(before) :] != before:
+        behind, before = prompt, whole
+    sequences = []
+    for text in texts:
+        ids = tokenizer.encode(behind + text.strip(), add_special_tokens=False).ids
+        tokens = ids[len(before) :]
+        if not text.strip() or ids[: len(before)] != before or special.keys() & set(tokens):
+            raise ConstraintError(f"the choice {text!r} cannot be an answer of this model: use plain words")
+        sequences.append(tokens)
+    return sequences

@@ -13,13 +13,15 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal, TypeVar, cast, get_args
 
+from gmrt.runtime.confidence import Knots, read_knots
 from gmrt.runtime.errors import BundleError
 from gmrt.runtime.image import ImageSpec
 from gmrt.runtime.points import GRID
 from gmrt.runtime.prompt import PromptLayout
+from gmrt.runtime.scalar import Measure
 
 SCHEMA_MAJOR = 1
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 MANIFEST_NAME = "bundle.json"
 ENGINES = "engines"
 """Folder of per-device caches beside the bundle: never hashed, never needed."""
@@ -33,6 +35,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"\d+(\.\d+)*")
 _LIMITS = {"layers": 512, "kv_heads": 512, "head_dim": 1024, "max_length": 1 << 20}
 _MAX_HIDDEN, _MAX_VOCAB = 1 << 16, 1 << 22
+_MAX_IMAGES, _MAX_SETS, _MAX_SCORE = 1 << 32, 64, 1e30
 
 T = TypeVar("T")
 
@@ -81,6 +84,17 @@ class GraphSpec:
 
 
 @dataclass(frozen=True)
+class HeadsSpec(GraphSpec):
+    """The regression head: last_hidden float32 [n, D] to values float32 [n, K], one for each of ``measures``."""
+
+    measures: tuple[Measure, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest's object."""
+        return super().to_dict() | {"measures": [asdict(measure) for measure in self.measures]}
+
+
+@dataclass(frozen=True)
 class EmbeddingsSpec:
     """The token table: ``file`` [V, D]; ``scale`` names the float32 [V] file of an int8 table, else None."""
 
@@ -91,6 +105,44 @@ class EmbeddingsSpec:
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest's object."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class ProfileSpec:
+    """Profiles of sets of images in ``file``, with their number of ``axes`` and the threshold of each one's score."""
+
+    file: str
+    axes: int
+    thresholds: tuple[float, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest's object."""
+        return {"file": self.file, "axes": self.axes, "thresholds": list(self.thresholds)}
+
+
+@dataclass(frozen=True)
+class FamiliarSpec:
+    """What was calibrated on (`gmrt.runtime.familiar`), to flag an image that is unlike it.
+
+    Profiles of the tower's ``embeddings`` and of its input's ``pixels``, one for each of the ``sets``, which are named;
+    the thresholds are the ``quantile`` of held-out scores, of ``images`` images in all.
+    """
+
+    embeddings: ProfileSpec
+    pixels: ProfileSpec
+    sets: tuple[str, ...]
+    quantile: float
+    images: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest's object."""
+        return {
+            "embeddings": self.embeddings.to_dict(),
+            "pixels": self.pixels.to_dict(),
+            "sets": list(self.sets),
+            "quantile": self.quantile,
+            "images": self.images,
+        }
 
 
 @dataclass(frozen=True)
@@ -126,7 +178,7 @@ class Manifest:
     files: Mapping[str, FileEntry]
     vision: GraphSpec
     decoder: GraphSpec
-    heads: GraphSpec | None
+    heads: HeadsSpec | None
     embeddings: EmbeddingsSpec
     tokenizer: str
     template: str
@@ -139,12 +191,16 @@ class Manifest:
     calibration: Mapping[str, Any] | None
     parity: Mapping[str, Any]
     provenance: Mapping[str, Any]
+    familiar: FamiliarSpec | None = None
+    confidence: Knots = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the object to write as ``bundle.json``; the inverse of `read_manifest`."""
         components: dict[str, Any] = {"vision": self.vision.to_dict(), "decoder": self.decoder.to_dict()}
         if self.heads is not None:
             components["heads"] = self.heads.to_dict()
+        if self.familiar is not None:
+            components["familiar"] = self.familiar.to_dict()
         components |= {
             "embeddings": self.embeddings.to_dict(),
             "tokenizer": {"file": self.tokenizer},
@@ -169,6 +225,7 @@ class Manifest:
             "calibration": None if self.calibration is None else dict(self.calibration),
             "parity": dict(self.parity),
             "provenance": dict(self.provenance),
+            **({"confidence": [list(knot) for knot in self.confidence]} if self.confidence else {}),
         }
 
 
@@ -207,7 +264,7 @@ def read_manifest(data: object) -> Manifest:
         files=files,
         vision=_graph(components, "vision"),
         decoder=_graph(components, "decoder"),
-        heads=_graph(components, "heads") if "heads" in components else None,
+        heads=_heads(components) if "heads" in components else None,
         embeddings=_embeddings(components),
         tokenizer=_component_file(components, "tokenizer"),
         template=_component_file(components, "template"),
@@ -220,6 +277,8 @@ def read_manifest(data: object) -> Manifest:
         calibration=None if calibration is None else _object(data, "calibration"),
         parity=_object(data, "parity"),
         provenance=_object(data, "provenance"),
+        familiar=_familiar(components) if "familiar" in components else None,
+        confidence=_knots(data.get("confidence", [])),
     )
     _check_consistent(manifest)
     return manifest
@@ -228,9 +287,14 @@ def read_manifest(data: object) -> Manifest:
 def _check_consistent(manifest: Manifest) -> None:
     """Refuse a manifest whose parts, each well-formed, do not fit each other or this runtime."""
     graphs = [graph.file for graph in (manifest.vision, manifest.decoder, manifest.heads) if graph is not None]
-    for name in (*graphs, manifest.embeddings.file, manifest.embeddings.scale, manifest.tokenizer, manifest.template):
+    known = manifest.familiar
+    profiles = () if known is None else (known.embeddings.file, known.pixels.file)
+    parts = (manifest.embeddings.file, manifest.embeddings.scale, manifest.tokenizer, manifest.template, *profiles)
+    for name in (*graphs, *parts):
         if name is not None and name not in manifest.files:
             raise BundleError(f"{MANIFEST_NAME}: {name} is used but has no entry under files: export the bundle again")
+    if manifest.heads is not None:
+        _check_heads(manifest.heads, manifest)
     if manifest.id != bundle_id(manifest.files):
         raise BundleError(f"{MANIFEST_NAME}: the id {manifest.id!r} does not fit the files: export the bundle again")
     for key, value in COORDINATES.items():
@@ -244,6 +308,25 @@ def _check_consistent(manifest: Manifest) -> None:
             raise BundleError(f"{MANIFEST_NAME}: prompt names token {token} of {manifest.vocab_size}")
     if not manifest.prompt.eos_token_ids or manifest.prompt.max_images < 1:
         raise BundleError(f"{MANIFEST_NAME}: prompt needs an end token and at least one image")
+
+
+def _check_heads(heads: HeadsSpec, manifest: Manifest) -> None:
+    """Refuse a head that does not take what the decoder gives, or that answers other than its measures."""
+    names = [measure.name for measure in heads.measures]
+    if not names or len(set(names)) != len(names):
+        raise BundleError(f"{MANIFEST_NAME}: components.heads needs measures of different names, got {names}")
+    wanted = {
+        "decoder.outputs": (manifest.decoder.outputs, "last_hidden", manifest.hidden_size),
+        "heads.inputs": (heads.inputs, "last_hidden", manifest.hidden_size),
+        "heads.outputs": (heads.outputs, "values", len(names)),
+    }
+    for where, (tensors, name, width) in wanted.items():
+        found = tensors.get(name)
+        if found is None or found.dtype != "float32" or found.axes[-1:] != (width,):
+            raise BundleError(
+                f"{MANIFEST_NAME}: components.{where} needs {name}, float32 and {width} wide, for "
+                f"{len(names)} measures: export the bundle again"
+            )
 
 
 def _fail(key: str, wanted: str, value: object) -> BundleError:
@@ -273,6 +356,12 @@ def _whole(data: Mapping[str, Any], key: str, limit: int) -> int:
     if not 0 < value <= limit:
         raise _fail(key, f"from 1 to {limit}", value)
     return value
+
+
+def _number(key: str, value: object, limit: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= limit:
+        raise _fail(key, f"a number above 0, at most {limit:g}", value)
+    return float(value)
 
 
 def _choice(data: Mapping[str, Any], key: str, options: tuple[str, ...]) -> str:
@@ -325,6 +414,13 @@ def _graph(components: Mapping[str, Any], name: str) -> GraphSpec:
     )
 
 
+def _heads(components: Mapping[str, Any]) -> HeadsSpec:
+    graph, measures = _graph(components, "heads"), _field(_object(components, "heads"), "measures", list, "a list")
+    if not all(isinstance(measure, dict) for measure in measures):
+        raise _fail("components.heads.measures", "a list of objects", measures)
+    return HeadsSpec(**vars(graph), measures=tuple(Measure(_text(m, "name"), _text(m, "unit")) for m in measures))
+
+
 def _tensor(name: str, data: object) -> TensorSpec:
     if not isinstance(data, dict):
         raise _fail(name, "an object with dtype and axes", data)
@@ -342,6 +438,39 @@ def _embeddings(components: Mapping[str, Any]) -> EmbeddingsSpec:
         scale=None if scale is None else _relative(scale, "components.embeddings"),
         precision=_text(data, "precision"),
     )
+
+
+def _familiar(components: Mapping[str, Any]) -> FamiliarSpec:
+    data = _object(components, "familiar")
+    sets = _field(data, "sets", list, "a list of names")
+    if not 0 < len(sets) <= _MAX_SETS or not all(isinstance(name, str) for name in sets):
+        raise _fail("components.familiar.sets", f"1 to {_MAX_SETS} names", sets)
+    return FamiliarSpec(
+        embeddings=_profile(data, "embeddings", len(sets)),
+        pixels=_profile(data, "pixels", len(sets)),
+        sets=tuple(sets),
+        quantile=_number("components.familiar.quantile", data.get("quantile"), 1),
+        images=_whole(data, "images", _MAX_IMAGES),
+    )
+
+
+def _profile(data: Mapping[str, Any], name: str, sets: int) -> ProfileSpec:
+    profile = _object(data, name)
+    thresholds = _field(profile, "thresholds", list, "a list of numbers")
+    if len(thresholds) != sets:
+        raise _fail(f"components.familiar.{name}.thresholds", f"{sets} numbers, one for each set", thresholds)
+    return ProfileSpec(
+        file=_relative(_text(profile, "file"), f"components.familiar.{name}"),
+        axes=_whole(profile, "axes", _MAX_HIDDEN),
+        thresholds=tuple(_number(f"components.familiar.{name}.thresholds", t, _MAX_SCORE) for t in thresholds),
+    )
+
+
+def _knots(data: object) -> Knots:
+    try:
+        return read_knots(data)
+    except (ValueError, TypeError) as error:
+        raise BundleError(f"{MANIFEST_NAME}: confidence: {error}: export the bundle again") from None
 
 
 def _cache(data: Mapping[str, Any]) -> CacheGeometry:

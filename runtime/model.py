@@ -10,6 +10,7 @@ instead of waiting. A stream counts as working from its first event until it is 
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,13 +23,17 @@ import numpy as np
 from gmrt.runtime.answer import Answer, Event, Finished, FinishReason, TextEvent
 from gmrt.runtime.backends import Backend, Decoder, create_backend
 from gmrt.runtime.bundle import Bundle, open_bundle
-from gmrt.runtime.errors import BusyError, PromptError, SceneError
+from gmrt.runtime.confidence import apply_knots
+from gmrt.runtime.errors import BundleError, BusyError, PromptError, SceneError
+from gmrt.runtime.familiar import WARNING
 from gmrt.runtime.generate import decode_tokens
 from gmrt.runtime.image import FloatArray, prepare
 from gmrt.runtime.memory import parse_size, plan_memory
+from gmrt.runtime.points import Kind
 from gmrt.runtime.prefixes import PrefixStore, prefix_key
 from gmrt.runtime.prompt import Prompt
-from gmrt.runtime.request import MAX_TOKENS, Options, Request, make_request
+from gmrt.runtime.request import Options, Request, make_request
+from gmrt.runtime.scalar import format_value
 from gmrt.runtime.scene import Scene, read_scene, scene_hash
 
 __all__ = ["SHIPPED", "Answer", "Event", "Finished", "Model", "TextEvent", "View", "load"]
@@ -131,7 +136,9 @@ class Model:
             started = perf_counter()
             embeds = self._backend.encode(pixels)
             timings = {"read": read_ms, "vision": _since(started)}
-        return View(self, scenes, embeds.reshape(-1, embeds.shape[2]), timings)
+        familiar = self.bundle.familiar
+        strangeness = None if familiar is None else max(map(familiar.strangeness, embeds, pixels))
+        return View(self, scenes, embeds.reshape(-1, embeds.shape[2]), timings, strangeness)
 
     @contextmanager
     def _working(self) -> Iterator[None]:
@@ -160,13 +167,14 @@ class Model:
         prompt = request.prompt
         last = np.array([[len(prompt.suffix_ids) - 1]])
         logits = decoder.prefill(self.bundle.table.lookup(prompt.suffix_ids)[None], last)[0, 0]
+        hidden, scalar = decoder.last_hidden, request.scalar
         prefill_ms = _since(started)
         tokens = decode_tokens(
             decoder,
             self.bundle.table,
             logits,
             sampler=request.sampler,
-            constraint=request.choice,
+            constraint=request.constraint,
             eos=self._eos,
             max_tokens=request.max_tokens,
             rewind_to=prompt.prefix,
@@ -178,8 +186,9 @@ class Model:
                 count += 1
                 logprob += value
                 ended = last_id in self._eos
-                # A choice is shown as it was given, in one piece, once it is made.
-                piece = "" if ended or request.choice else request.text.push(last_id)
+                # A choice is shown as it was given, in one piece, once it is made, and a scalar as its number.
+                silent = ended or request.choice or (scalar is not None and scalar.hides(last_id))
+                piece = "" if silent else request.text.push(last_id)
                 if piece:
                     shown.append(piece)
                     decode_ms += _since(started)
@@ -188,24 +197,42 @@ class Model:
                 if request.text.stopped:
                     ended = True
                     break
-        decode_ms += _since(started)
         rest = request.text.finish() if request.choice is None else request.choice.chosen or ""
+        number, unit = None, ""
+        if scalar is not None and scalar.index is not None and hidden is not None:
+            number, unit = self._measured(hidden[0], scalar.index)
+            rest = format_value(number, unit)
+        decode_ms += _since(started)
         if rest:
             shown.append(rest)
             yield TextEvent(rest, last_id)
-        reason: FinishReason = "stop" if ended or request.choice else "length"
+        held = request.constraint
+        complete = ended or (held is not None and held.finished)
+        reason: FinishReason = "stop" if complete and not (held is not None and held.cut) else "length"
         yield Finished(
             Answer(
                 image=view.image,
                 prompt=request.question,
                 text="".join(shown),
-                confidence=float(np.exp(logprob / count)),
+                confidence=apply_knots(float(np.exp(logprob / count)), self.bundle.manifest.confidence),
                 finish_reason=reason,
                 tokens={"prompt": len(prompt.ids), "reused": reused, "generated": count},
                 timings={"load": self._load_ms, **view.timings, "prefill": prefill_ms, "decode": decode_ms},
                 model={"id": self.id, "precision": self.precision, "provider": self.provider},
+                strangeness=view.strangeness,
+                value=number,
+                unit=unit,
             )
         )
+
+    def _measured(self, hidden: FloatArray, index: int) -> tuple[float, str]:
+        """One of the bundle's measures and its unit, from the last hidden state [1, D] of the prompt."""
+        heads = self.bundle.manifest.heads
+        assert heads is not None  # a guard over scalars comes with a head
+        value = float(self._backend.measure(hidden)[0, index])
+        if not math.isfinite(value):
+            raise BundleError(f"{heads.file}: returned a number that is not finite: export at another precision")
+        return value, heads.measures[index].unit
 
     def _decoder_for(self, capacity: int) -> Decoder:
         """Return a decoder whose cache holds ``capacity`` tokens, a new and larger one when need be."""
@@ -247,16 +274,23 @@ class View:
     """One image, or a pair, that the model has seen. Make one with `Model.look` or `Model.compare`.
 
     ``scenes`` are the images in order, ``embeds`` float32 [tokens, D] what the tower made of them, ``hashes`` those
-    of their pixels, ``timings`` the milliseconds that reading and encoding took.
+    of their pixels, ``timings`` the milliseconds that reading and encoding took. ``strangeness`` says how unlike the
+    calibration images this is, of a pair the worse (`gmrt.runtime.familiar`); None where the bundle cannot tell.
     """
 
     def __init__(
-        self, model: Model, scenes: tuple[Scene, ...], embeds: FloatArray, timings: Mapping[str, float]
+        self,
+        model: Model,
+        scenes: tuple[Scene, ...],
+        embeds: FloatArray,
+        timings: Mapping[str, float],
+        strangeness: float | None = None,
     ) -> None:
         self.model = model
         self.scenes = scenes
         self.embeds = embeds
         self.timings = timings
+        self.strangeness = strangeness
         self.hashes = tuple(scene_hash(scene) for scene in scenes)
 
     @property
@@ -269,14 +303,20 @@ class View:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences about how the images were read, those of a pair one after the other."""
-        return tuple(note for scene in self.scenes for note in scene.notes)
+        """Sentences about how the images were read, those of a pair one after the other; a warning for `unfamiliar`."""
+        notes = tuple(note for scene in self.scenes for note in scene.notes)
+        return (*notes, WARNING) if self.unfamiliar else notes
 
-    def ask(
+    @property
+    def unfamiliar(self) -> bool:
+        """Whether the image is unlike anything that the model was calibrated on; False where nothing can tell."""
+        return self.strangeness is not None and self.strangeness > 1
+
+    def ask(  # noqa: PLR0913 - all but the prompt by name, each with a default
         self,
         prompt: str,
         *,
-        max_tokens: int = MAX_TOKENS,
+        max_tokens: int | None = None,
         temperature: float = 0.0,
         top_k: int = 0,
         top_p: float = 1.0,
@@ -284,18 +324,23 @@ class View:
         stop: str | Sequence[str] = (),
         choices: Sequence[str] | None = None,
         yes_no: bool = False,
+        number: bool = False,
+        points: bool | Kind = False,
+        max_regions: int | None = None,
     ) -> Answer:
         """Ask, and wait for the whole answer; the last event of `stream`, which see."""
-        options = Options(max_tokens, temperature, top_k, top_p, seed, stop, choices, yes_no)
+        options = Options(
+            max_tokens, temperature, top_k, top_p, seed, stop, choices, yes_no, number, points, max_regions
+        )
         *_, last = self._run(prompt, options)
         assert isinstance(last, Finished)  # the last event of every stream
         return last.answer
 
-    def stream(
+    def stream(  # noqa: PLR0913 - as ask
         self,
         prompt: str,
         *,
-        max_tokens: int = MAX_TOKENS,
+        max_tokens: int | None = None,
         temperature: float = 0.0,
         top_k: int = 0,
         top_p: float = 1.0,
@@ -303,18 +348,28 @@ class View:
         stop: str | Sequence[str] = (),
         choices: Sequence[str] | None = None,
         yes_no: bool = False,
+        number: bool = False,
+        points: bool | Kind = False,
+        max_regions: int | None = None,
     ) -> Iterator[Event]:
         """Ask, and get the answer piece by piece: `TextEvent` after `TextEvent`, then one `Finished`.
 
-        ``max_tokens`` cuts the answer off. A ``temperature`` of 0 takes the likeliest token; above it tokens are drawn
+        ``max_tokens`` cuts the answer off; without it that is `gmrt.runtime.request.MAX_TOKENS`, or less where the
+        model has no room for them. A ``temperature`` of 0 takes the likeliest token; above it tokens are drawn
         with ``top_k``, ``top_p`` and ``seed`` as in `gmrt.runtime.sampling`. The answer ends before the first of the
-        strings in ``stop``. ``choices`` holds it to one of these texts, ``yes_no`` to "yes" or "no".
+        strings in ``stop``. ``choices`` holds it to one of these texts, ``yes_no`` to "yes" or "no", ``number`` to a
+        whole number from 0 to 999, ``points`` to a set of regions (or of one kind: "point", "box", "obb", "poly"), at
+        most ``max_regions`` of them. An answer that opens with a region without being asked to is a whole location
+        too: regions for which there is no room are left out, and ``finish_reason`` is ``length``.
 
         Raises at once `PromptError` for a prompt that is empty or too long, `ConstraintError` for options that cannot
         be met together, `CacheFullError` when prompt and ``max_tokens`` exceed what the model holds; and `BusyError`
         at the first event.
         """
-        return self._run(prompt, Options(max_tokens, temperature, top_k, top_p, seed, stop, choices, yes_no))
+        options = Options(
+            max_tokens, temperature, top_k, top_p, seed, stop, choices, yes_no, number, points, max_regions
+        )
+        return self._run(prompt, options)
 
     def _run(self, prompt: str, options: Options) -> Iterator[Event]:
         request = make_request(

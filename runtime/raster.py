@@ -120,6 +120,15 @@ def read_pixels(
     return rgb, valid, notes
 
 
+def encode_png(rgb: ByteArray, *, level: int = 6) -> bytes:
+    """Encode uint8 [H, W, 3] as PNG; ``level`` 0…9 is how hard zlib tries."""
+    height, width, _ = rgb.shape
+    with quiet(), MemoryFile() as memory:
+        with memory.open(driver="PNG", width=width, height=height, count=3, dtype="uint8", zlevel=level) as dataset:
+            dataset.write(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
+        return bytes(memory.read())
+
+
 def stretch(values: npt.NDArray[Any], low: float, high: float) -> ByteArray:
     """Map ``low``…``high`` linearly to 0…255, rounded and clipped, as uint8 of the same shape.
 

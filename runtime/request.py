@@ -7,21 +7,29 @@ from dataclasses import dataclass
 
 from gmrt.runtime.bundle import Bundle
 from gmrt.runtime.cache import planned_capacity
-from gmrt.runtime.constrain import YES_NO, Choice, choice
+from gmrt.runtime.constrain import NUMBERS, YES_NO, Choice, Constraint, choice, spell
 from gmrt.runtime.errors import ConstraintError, PromptError
+from gmrt.runtime.lexicon import tag_tokens
+from gmrt.runtime.location import Guard, Location, tokens_for_one
+from gmrt.runtime.points import KINDS, NONE, Kind
 from gmrt.runtime.prompt import Prompt, encode_prompt
 from gmrt.runtime.sampling import Sampler, make_sampler
+from gmrt.runtime.scalar import ScalarGuard
 from gmrt.runtime.text import TextStream
 
-MAX_TOKENS = 128
-"""Enough for a caption, a count or a handful of regions."""
+MAX_TOKENS = 256
+"""How long an answer may be unless it is said, or less where the model has no room for it.
+
+A caption takes 30 tokens and 31 boxes take 156; twice the room of 128 costs the nano model 0.8 MB, and that only once
+it is written to: the cache is untouched memory until then, and a step takes as long in a cache of 384 as in one of 256.
+"""
 
 
 @dataclass(frozen=True)
 class Options:
     """How to answer; the meaning of each is in `gmrt.runtime.model.View.stream`."""
 
-    max_tokens: int = MAX_TOKENS
+    max_tokens: int | None = None
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
@@ -29,13 +37,41 @@ class Options:
     stop: str | Sequence[str] = ()
     choices: Sequence[str] | None = None
     yes_no: bool = False
+    number: bool = False
+    points: bool | Kind = False
+    max_regions: int | None = None
+
+    def check(self) -> None:
+        """Raise `ConstraintError` for options that are out of range or cannot be met together."""
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ConstraintError(f"max_tokens must be at least 1, got {self.max_tokens}")
+        if not isinstance(self.points, bool) and self.points not in KINDS:
+            raise ConstraintError(f"points must be True or one of {', '.join(KINDS)}, got {self.points!r}")
+        if self.max_regions is not None and (not self.points or self.max_regions < 1):
+            raise ConstraintError(f"max_regions must be at least 1 and needs points, got {self.max_regions}")
+        forms = {
+            "choices": self.choices is not None,
+            "yes_no": self.yes_no,
+            "number": self.number,
+            "points": bool(self.points),
+        }
+        given = [name for name, asked in forms.items() if asked]
+        if len(given) > 1:
+            raise ConstraintError(f"{' and '.join(given)} exclude each other: give one of them")
+        if given and self.stop:
+            raise ConstraintError(f"an answer held to {given[0]} ends by itself: leave out stop")
+
+    @property
+    def texts(self) -> Sequence[str] | None:
+        """The closed set that the answer must come from, None for any other answer."""
+        return YES_NO if self.yes_no else NUMBERS if self.number else self.choices
 
 
 @dataclass(frozen=True)
 class Request:
-    """A question that can run, once: ``sampler``, ``choice`` and ``text`` carry the state of that run.
+    """A question that can run, once: ``sampler``, ``constraint`` and ``text`` carry the state of that run.
 
-    ``capacity`` is what the KV cache must hold, in tokens.
+    ``choice`` is the constraint when it is a closed set. ``capacity`` is what the KV cache must hold, in tokens.
     """
 
     question: str
@@ -43,8 +79,18 @@ class Request:
     max_tokens: int
     capacity: int
     sampler: Sampler
-    choice: Choice | None
+    constraint: Constraint | None
     text: TextStream
+
+    @property
+    def choice(self) -> Choice | None:
+        """The closed set that holds the answer."""
+        return self.constraint if isinstance(self.constraint, Choice) else None
+
+    @property
+    def scalar(self) -> ScalarGuard | None:
+        """What tells whether the answer is a scalar, where the bundle can measure."""
+        return self.constraint if isinstance(self.constraint, ScalarGuard) else None
 
 
 def make_request(question: str, options: Options, *, bundle: Bundle, images: int, max_capacity: int) -> Request:
@@ -54,13 +100,7 @@ def make_request(question: str, options: Options, *, bundle: Bundle, images: int
     that are out of range or cannot be met together, `CacheFullError` when prompt and answer do not fit.
     """
     manifest = bundle.manifest
-    if options.max_tokens < 1:
-        raise ConstraintError(f"max_tokens must be at least 1, got {options.max_tokens}")
-    if options.yes_no and options.choices is not None:
-        raise ConstraintError("choices and yes_no exclude each other: give one of them")
-    texts = YES_NO if options.yes_no else options.choices
-    if texts is not None and options.stop:
-        raise ConstraintError("a choice ends by itself: leave out stop")
+    options.check()
     prompt = encode_prompt(
         question,
         images=images,
@@ -72,17 +112,10 @@ def make_request(question: str, options: Options, *, bundle: Bundle, images: int
     length = len(prompt.ids)
     if length >= max_capacity:
         raise PromptError(f"the prompt takes {length} tokens and this model holds {max_capacity}: shorten it")
-    held_to = None
-    if texts is not None:
-        held_to = choice(
-            texts,
-            prompt=prompt.text,
-            tokenizer=bundle.tokenizer,
-            eos=manifest.prompt.eos_token_ids,
-            max_tokens=options.max_tokens,
-        )
-    # A choice ends by itself, and needs no more room than its longest text.
-    max_tokens = options.max_tokens if held_to is None else held_to.longest
+    budget = min(MAX_TOKENS, max_capacity - length) if options.max_tokens is None else options.max_tokens
+    constraint = _constraint(options, prompt, bundle, budget)
+    # What ends by itself needs no more room than its longest form.
+    max_tokens = constraint.longest if isinstance(constraint, (Choice, Location)) else budget
     return Request(
         question=question,
         prompt=prompt,
@@ -91,6 +124,27 @@ def make_request(question: str, options: Options, *, bundle: Bundle, images: int
         sampler=make_sampler(
             temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, seed=options.seed
         ),
-        choice=held_to,
+        constraint=constraint,
         text=TextStream(bundle.tokenizer, options.stop),
     )
+
+
+def _constraint(options: Options, prompt: Prompt, bundle: Bundle, budget: int) -> Constraint | None:
+    """What the options ask for; without any, the guards over answers that turn out to be locations or scalars."""
+    tokenizer, eos = bundle.tokenizer, bundle.manifest.prompt.eos_token_ids
+    if options.texts is not None:
+        return choice(options.texts, prompt=prompt.text, tokenizer=tokenizer, eos=eos, max_tokens=budget)
+    if options.points:
+        kinds = KINDS if options.points is True else (options.points,)
+        (none,) = spell([NONE], prompt=prompt.text, tokenizer=tokenizer)
+        needed = tokens_for_one(bundle.lexicon, kinds, none)
+        if budget < needed:
+            raise ConstraintError(f"a location takes up to {needed} tokens: raise max_tokens from {budget}")
+        return Location(
+            bundle.lexicon, kinds=kinds, eos=eos, max_tokens=budget, max_regions=options.max_regions, none=none
+        )
+    tags = tag_tokens(tokenizer)
+    guard = None
+    if tags is not None:
+        guard = Guard(tags, lambda: Location(bundle.lexicon, kinds=KINDS, eos=eos, max_tokens=budget))
+    return guard if bundle.scalars is None else ScalarGuard(bundle.scalars, eos, otherwise=guard)

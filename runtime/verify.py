@@ -2,7 +2,8 @@
 
 The manifest's parity record holds a golden case or two: a picture made from a number, a question, and the tokens of an
 answer. They are teacher-forced through the bundle on this machine, and the token that came out on top when the bundle
-was made must do so again where it did clearly: another CPU sums in another order, which decides close calls only.
+was made must do so again where it did clearly: another CPU sums in another order, which decides close calls only. A
+case about a scalar holds the numbers of the regression head too, and how far from them another machine may be.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ _FIRM = 0.1
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify_bundle` found: ``firm`` golden tokens were compared and ``matched`` of them came out on top."""
+    """What `verify_bundle` found: ``firm`` golden tokens and numbers were compared, ``matched`` of them came out."""
 
     manifest: Manifest
     firm: int
@@ -41,7 +42,7 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether every golden token that must come out did."""
+        """Whether every golden token and number that must come out did."""
         return self.matched == self.firm
 
     @property
@@ -61,10 +62,12 @@ def verify_bundle(path: str | os.PathLike[str], *, provider: str = "cpu") -> Ver
     firm = matched = 0
     for case in _golden_cases(bundle.manifest):
         image = backend.encode(case.pixels(bundle.manifest.image)[None])[0]
-        logits = replay(bundle, backend, image, case.question, case.answer)
-        hits = logits.argmax(axis=-1) == np.asarray(case.top)
-        firm += sum(case.firm)
+        found = replay(bundle, backend, image, case.question, case.answer)
+        hits = found.logits.argmax(axis=-1) == np.asarray(case.top)
+        firm += sum(case.firm) + len(case.values)
         matched += int(hits[np.asarray(case.firm, dtype=np.bool_)].sum())
+        if case.values:
+            matched += int((np.abs(found.values[0] - np.asarray(case.values)) <= np.asarray(case.within)).sum())
     return Verification(bundle.manifest, firm, matched)
 
 
@@ -73,7 +76,8 @@ class GoldenCase:
     """A picture by its seed, a question, and the tokens of an answer that is teacher-forced.
 
     ``top`` is the token that came out on top before each token of ``answer`` and behind the last, ``firm`` whether it
-    did so clearly.
+    did so clearly. ``values`` are all numbers of the regression head where the answer begins, ``within`` what they may
+    be off by; both are empty where the question is not about a scalar.
     """
 
     seed: int
@@ -81,6 +85,8 @@ class GoldenCase:
     answer: tuple[int, ...]
     top: tuple[int, ...]
     firm: tuple[bool, ...]
+    values: tuple[float, ...] = ()
+    within: tuple[float, ...] = ()
 
     def pixels(self, spec: ImageSpec) -> FloatArray:
         """The picture as the tower takes it, float32 [3, H, W]."""
@@ -99,25 +105,37 @@ def golden_pixels(seed: int, spec: ImageSpec) -> FloatArray:
 
 
 def golden_case(seed: int, question: str, answer: Sequence[int], logits: FloatArray) -> GoldenCase:
-    """Make a golden case of an answer and the logits [len(answer) + 1, V] that a bundle gave around its tokens."""
+    """Make a golden case, without numbers, of an answer and the logits [len(answer) + 1, V] around its tokens."""
     second, first = np.partition(logits, -2, axis=-1)[:, -2:].T
     firm = first - second > _FIRM * logits.std(axis=-1)
     top = tuple(int(token) for token in logits.argmax(axis=-1))
     return GoldenCase(seed, question, tuple(answer), top, tuple(bool(f) for f in firm))
 
 
+class Replay(NamedTuple):
+    """What a bundle says before each token of an answer and behind the last.
+
+    ``logits`` float32 [n, V], ``values`` float32 [n, K]: every number of the regression head, none without a head.
+    """
+
+    logits: FloatArray
+    values: FloatArray
+
+
 def replay(
     bundle: Bundle, backend: Backend, image: FloatArray, question: str, answer: Sequence[int] | IntArray
-) -> FloatArray:
-    """Teacher-force an answer: logits float32 [len(answer) + 1, V] before each of its tokens and behind the last.
+) -> Replay:
+    """Teacher-force an answer; n = len(answer) + 1.
 
     ``image`` float32 [T, D] is the tower's; ``answer`` token ids. Raises `CacheFullError` when it all is too long.
     """
     embeds, prompt = embed_case(bundle, image, question, answer)
     decoder = backend.bind(backend.new_cache(planned_capacity(len(embeds), bundle.manifest.cache)))
     positions = np.arange(prompt - 1, len(embeds), dtype=np.int64)
-    logits: FloatArray = decoder.prefill(embeds[None], positions[None])[0]
-    return logits
+    logits = decoder.prefill(embeds[None], positions[None])[0]
+    hidden = decoder.last_hidden
+    values = np.empty((len(logits), 0), np.float32) if hidden is None else backend.measure(hidden[0])
+    return Replay(logits, values)
 
 
 def embed_case(
@@ -148,15 +166,19 @@ def _golden_cases(manifest: Manifest) -> list[GoldenCase]:
                 answer=tuple(int(token) for token in entry["answer"]),
                 top=tuple(int(token) for token in entry["top"]),
                 firm=tuple(bool(flag) for flag in entry["firm"]),
+                values=tuple(float(value) for value in entry.get("values", ())),
+                within=tuple(float(value) for value in entry.get("within", ())),
             )
             for entry in manifest.parity["golden"]
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BundleError(
             f"bundle.json: the golden cases are not readable ({error!r}): export the bundle again"
         ) from None
     known = range(manifest.vocab_size)
+    widths = (0, 0 if manifest.heads is None else len(manifest.heads.measures))
     for case in cases:
-        if not len(case.answer) + 1 == len(case.top) == len(case.firm) or not all(t in known for t in case.answer):
+        tokens = len(case.answer) + 1 == len(case.top) == len(case.firm) and all(t in known for t in case.answer)
+        if not tokens or len(case.values) != len(case.within) or len(case.values) not in widths:
             raise BundleError("bundle.json: a golden case is not well-formed: export the bundle again")
     return cases

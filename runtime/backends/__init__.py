@@ -22,12 +22,14 @@ class Decoder(Protocol):
 
     ``embeds`` float32 [batch, 1, D] is where the next token's embedding is written, ``logits`` float32 [batch, 1, V]
     is where `step` leaves its result; both are overwritten by every step. ``cache`` is advanced by `prefill` and
-    `step`, and may be truncated or restored between calls.
+    `step`, and may be truncated or restored between calls. ``last_hidden`` float32 [batch, n, D] is what the logits of
+    the latest `prefill` were computed from, a new array each time; None where the bundle has no head to read it.
     """
 
     cache: KVCache
     embeds: FloatArray
     logits: FloatArray
+    last_hidden: FloatArray | None
 
     def prefill(self, embeds: FloatArray, logits_at: npt.NDArray[np.int64]) -> FloatArray:
         """Append embeds [batch, S, D] to the cache.
@@ -52,6 +54,9 @@ class Backend(Protocol):
 
     def encode(self, pixels: FloatArray) -> FloatArray:
         """Run tower and connector: pixels float32 [batch, 3, H, W] to embeddings float32 [batch, T, D]."""
+
+    def measure(self, last_hidden: FloatArray) -> FloatArray:
+        """Run the regression head, loading it first: last_hidden float32 [n, D] to values [n, K] in their units."""
 
     def new_cache(self, capacity: int, batch: int = 1) -> KVCache:
         """Allocate an empty cache where this backend wants it."""

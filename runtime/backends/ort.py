@@ -33,6 +33,7 @@ class OrtBackend:
         self._ort = _import_onnxruntime(bundle.manifest.min_onnxruntime)
         self._bundle = bundle
         self._vision: Any = None
+        self._heads: Any = None
         self.provider = provider
         if _EXECUTION_PROVIDER[provider] not in self._ort.get_available_providers():
             raise ProviderError(
@@ -57,6 +58,19 @@ class OrtBackend:
         if embeds.shape != expected:
             raise BundleError(f"{manifest.vision.file}: returned {list(embeds.shape)} instead of {list(expected)}")
         return embeds
+
+    def measure(self, last_hidden: FloatArray) -> FloatArray:
+        """Run the regression head: last_hidden float32 [n, D] to values float32 [n, K]; the bundle must have one."""
+        heads = self._bundle.manifest.heads
+        assert heads is not None
+        if self._heads is None:
+            self._heads = self._session(heads)
+        with _Reported(self._ort, heads.file):
+            values: FloatArray = self._heads.run(["values"], {"last_hidden": last_hidden})[0]
+        expected = (len(last_hidden), len(heads.measures))
+        if values.shape != expected:
+            raise BundleError(f"{heads.file}: returned {list(values.shape)} instead of {list(expected)}")
+        return values
 
     def new_cache(self, capacity: int, batch: int = 1) -> KVCache:
         """Allocate an empty cache in the memory of the provider."""
@@ -99,6 +113,8 @@ class OrtDecoder:
         self.cache = cache
         self.embeds: FloatArray = np.zeros((batch, 1, manifest.hidden_size), np.float32)
         self.logits: FloatArray = np.zeros((batch, 1, manifest.vocab_size), np.float32)
+        self.last_hidden: FloatArray | None = None
+        self._reads_hidden = manifest.heads is not None
         self._ort, self._session, self._rebind = ort, session, rebind
         self._reported = _Reported(ort, manifest.decoder.file)
         # The last valid position after a step of one token is the number of tokens before it: the cache's own counter.
@@ -114,6 +130,10 @@ class OrtDecoder:
         ends = self.cache.lengths + np.int32(steps - 1)
         total = np.array([self.cache.length + steps], np.int32)
         binding = self._binding((np.ascontiguousarray(embeds, np.float32), ends, total, logits_at), logits)
+        if self._reads_hidden:
+            hidden: FloatArray = np.empty((*logits_at.shape, self.embeds.shape[2]), np.float32)
+            binding.bind_output("last_hidden", "cpu", 0, np.float32, hidden.shape, hidden.ctypes.data)
+            self.last_hidden = hidden
         with self._reported:
             self._session.run_with_iobinding(binding)
         self.cache.advance(steps)

@@ -28,12 +28,14 @@ from gmrt.runtime.manifest import (
     EmbeddingsSpec,
     FileEntry,
     GraphSpec,
+    HeadsSpec,
     Manifest,
     TensorSpec,
     bundle_id,
 )
 from gmrt.runtime.points import TAGS
 from gmrt.runtime.prompt import PromptLayout
+from gmrt.runtime.scalar import VALUE, Measure
 
 Floats = npt.NDArray[np.float32]
 
@@ -70,6 +72,7 @@ class Shape:
     max_images: int = 2
     weights: str = "float32"
     extra: dict[str, Any] = field(default_factory=dict)
+    measures: tuple[Measure, ...] = ()
 
     @property
     def image_tokens(self) -> int:
@@ -77,8 +80,8 @@ class Shape:
         return (self.side // self.patch) ** 2
 
 
-def make_tokenizer() -> Tokenizer:
-    """A byte-level BPE with the control tokens and the location tags, trained on a few lines."""
+def make_tokenizer(extra: tuple[str, ...] = ()) -> Tokenizer:
+    """A byte-level BPE with the control tokens, the location tags and ``extra`` tokens, trained on a few lines."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -90,7 +93,7 @@ def make_tokenizer() -> Tokenizer:
     )
     tokenizer.train_from_iterator(CORPUS, trainer)
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in CONTROL])
-    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in TAGS])
+    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in (*TAGS, *extra)])
     return tokenizer
 
 
@@ -223,6 +226,23 @@ def make_vision(shape: Shape, seed: int = 1) -> onnx.ModelProto:
     return _model(graph)
 
 
+def heads_weight(shape: Shape) -> Floats:
+    """What the fabricated regression head multiplies the last hidden state with, [D, K]."""
+    return np.random.default_rng(9).normal(size=(shape.hidden, len(shape.measures))).astype(np.float32)
+
+
+def make_heads(shape: Shape) -> onnx.ModelProto:
+    """A regression head with random weights."""
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["last_hidden", "weight"], ["values"])],
+        "heads",
+        [helper.make_tensor_value_info("last_hidden", TensorProto.FLOAT, ["n", shape.hidden])],
+        [helper.make_tensor_value_info("values", TensorProto.FLOAT, ["n", len(shape.measures)])],
+        [numpy_helper.from_array(heads_weight(shape), "weight")],
+    )
+    return _model(graph)
+
+
 def _model(graph: onnx.GraphProto) -> onnx.ModelProto:
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=8)
@@ -284,7 +304,7 @@ def make_bundle(
     """Write a complete bundle into ``directory`` (created) and return it."""
     shape = shape or Shape()
     directory.mkdir(parents=True)
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer((VALUE,) if shape.measures else ())
     vocab = tokenizer.get_vocab_size()
     weights = make_weights(shape, vocab, seed)
     tokenizer.save(str(directory / "tokenizer.json"))
@@ -292,6 +312,9 @@ def make_bundle(
     decoder, vision = make_decoder(shape, weights), make_vision(shape)
     onnx.save(decoder, str(directory / "decoder.onnx"))
     onnx.save(vision, str(directory / "vision.onnx"))
+    heads = make_heads(shape) if shape.measures else None
+    if heads is not None:
+        onnx.save(heads, str(directory / "heads.onnx"))
     table = _write_table(directory, shape, vocab, seed)
     files = hash_files(directory)
     manifest = Manifest(
@@ -305,7 +328,7 @@ def make_bundle(
         files=files,
         vision=_graph_spec("vision.onnx", vision),
         decoder=_graph_spec("decoder.onnx", decoder),
-        heads=None,
+        heads=None if heads is None else HeadsSpec(**vars(_graph_spec("heads.onnx", heads)), measures=shape.measures),
         embeddings=EmbeddingsSpec(
             file="embeddings.npy",
             scale="embeddings_scale.npy" if shape.table == "int8" else None,

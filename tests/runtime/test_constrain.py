@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fabricate import make_tokenizer
+from fabricate import make_metaspace_tokenizer, make_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
-from gmrt.runtime.constrain import Choice, choice
+from gmrt.runtime.constrain import NUMBERS, Choice, choice, spell
 from gmrt.runtime.errors import ConstraintError
 
 EOS = 1
@@ -91,6 +92,30 @@ def test_tokens_are_those_behind_the_prompt() -> None:
         constraint.accept(constraint.forced)
     assert tokens == expected[-len(tokens) :]
     assert TOKENIZER.decode(tokens) == "residential"
+
+
+@pytest.mark.parametrize("tokenizer", [TOKENIZER, make_metaspace_tokenizer()], ids=["bytes", "metaspace"])
+@pytest.mark.parametrize("prompt", ["<user>what?<assistant>", "<user>what? ", "what is it? <assistant>the class is"])
+def test_spelled_as_behind_the_whole_prompt(tokenizer: Tokenizer, prompt: str) -> None:
+    """Guards against other tokens because most of the prompt is left out for speed."""
+    before = len(tokenizer.encode(prompt, add_special_tokens=False).ids)
+    texts = ["yes", "a harbour", "7"] if prompt.endswith(">") else ["(7)"]
+    expected = [tokenizer.encode(prompt + text, add_special_tokens=False).ids[before:] for text in texts]
+    assert spell(texts, prompt=prompt, tokenizer=tokenizer) == expected
+
+
+def test_every_number_can_be_said_and_no_other() -> None:
+    """Guards against a count that stops at the first digit, or goes on to a fourth."""
+    for digits in ("1", "12", "999"):
+        constraint = make(list(NUMBERS))
+        for token in TOKENIZER.encode(digits).ids:
+            assert token in allowed(constraint, TOKENIZER.get_vocab_size())
+            constraint.accept(token)
+        assert constraint.finished == (digits == "999")
+        if digits != "999":
+            assert EOS in allowed(constraint, TOKENIZER.get_vocab_size())
+            constraint.accept(EOS)
+        assert constraint.chosen == digits
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gmrt.runtime.model import load
+from gmrt.runtime.points import format_regions
 from gmrt.runtime.scene import Scene
 
 QUESTIONS = ("describe", "is there water?", "describe")
@@ -31,6 +32,20 @@ def test_reused_prefix_answers_as_a_cold_one(
             assert (warm.text, warm.confidence) == (cold.text, cold.confidence)
             assert bool(warm.tokens["reused"]) == bool(turn)
     assert bool(model.notes) == (precision == "fp16")
+
+
+def test_pair_over_an_exported_bundle(tiny_bundle: Path, scenes: list[Scene]) -> None:
+    """Guards against a pair that works by hand only: order, reuse and a location held, over a preset of two images."""
+    model = load(tiny_bundle)
+    pair, mirror = model.compare(scenes[0], scenes[1]), model.compare(scenes[1], scenes[0])
+    first, other = (view.ask("what changed?", max_tokens=8) for view in (pair, mirror))
+    assert first.confidence != other.confidence
+    again = pair.ask("what changed?", max_tokens=8)
+    assert (again.text, again.confidence) == (first.text, first.confidence)
+    assert again.tokens["reused"] >= 2 * model.bundle.manifest.image.tokens
+    located = pair.ask("what changed?", points="box", max_regions=3)
+    assert located.text == format_regions(located.points)
+    assert 0 <= int(pair.ask("how many?", number=True).text) < 1000
 
 
 def test_import_is_lean() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections.abc import Callable
@@ -15,17 +16,20 @@ from fabricate import Fabricated, Shape, reference_logits, reseal, small
 
 import gmrt
 from gmrt.runtime import model as model_module
+from gmrt.runtime import request as request_module
 from gmrt.runtime.errors import (
     BundleNotFoundError,
     BusyError,
     CacheFullError,
     ConstraintError,
     MemoryLimitError,
+    PointsError,
     PromptError,
     SceneError,
 )
 from gmrt.runtime.image import prepare
 from gmrt.runtime.model import Finished, Model, TextEvent, View, load
+from gmrt.runtime.points import KINDS, format_regions
 from gmrt.runtime.prompt import encode_prompt
 from gmrt.runtime.scene import Scene, scene_from_array, scene_hash
 
@@ -122,6 +126,32 @@ def test_pair_is_one_prompt_in_order(model: Model, scenes: list[Scene]) -> None:
     assert before.ask("what changed?", max_tokens=2).tokens["prompt"] > 2 * before.scenes[0].rgb.shape[0] // 4
 
 
+def test_pair_is_prefilled_once(fabricated: Fabricated, model: Model, scenes: list[Scene]) -> None:
+    """Guards against a pair that is prefilled again for each question, or taken for its images or for its mirror."""
+    pair, mirror, single = (
+        model.compare(scenes[0], scenes[1]),
+        model.compare(scenes[1], scenes[0]),
+        model.look(scenes[0]),
+    )
+    cold = load(fabricated.path).compare(scenes[0], scenes[1]).ask("what changed?", max_tokens=16)
+    for turn in range(2):
+        for view, images in ((pair, 2), (mirror, 2), (single, 1)):
+            answer = view.ask("what changed?", max_tokens=16)
+            prefix = images * fabricated.shape.image_tokens + 1  # the template's opening
+            assert answer.tokens["reused"] == (prefix if turn else 0)
+            if view is pair:
+                assert (answer.text, answer.confidence) == (cold.text, cold.confidence)
+
+
+def test_pair_in_json(model: Model, scenes: list[Scene]) -> None:
+    """Guards against a record that names one image of two, or names them in another order."""
+    before, after = (replace(scene, path=f"/{name}.tif") for scene, name in zip(scenes, "ba", strict=False))
+    record = json.loads(json.dumps(model.compare(before, after).ask("what changed?", max_tokens=2).to_dict()))
+    assert record["image"] == ["/b.tif", "/a.tif"]
+    nameless = model.compare(before, scenes[1]).ask("what changed?", max_tokens=2)
+    assert nameless.image is None
+
+
 def test_pair_for_a_model_of_single_images(fabricate: Callable[..., Fabricated], scenes: list[Scene]) -> None:
     """Guards against asking a model what it was never trained on."""
     single = load(fabricate(small(max_images=1)).path)
@@ -204,6 +234,66 @@ def test_choices(model: Model, scenes: list[Scene]) -> None:
     assert texts == {"yes", "no"}
 
 
+def test_number(model: Model, scenes: list[Scene]) -> None:
+    """Guards against a count in words, or of more than three digits."""
+    view = model.look(scenes[0])
+    texts = {view.ask("how many?", number=True, temperature=50, seed=seed).text for seed in range(8)}
+    assert len(texts) > 1
+    assert all(str(int(text)) == text and 0 <= int(text) < 1000 for text in texts)
+
+
+@pytest.mark.parametrize("points", [True, *KINDS])
+def test_points(model: Model, scenes: list[Scene], points: Any) -> None:
+    """Guards against a location answer that is none, of another kind, or of too many regions, over a real decoder."""
+    view = model.look(scenes[0])
+    for seed, most in enumerate((None, 1, 2)):
+        options = {"points": points, "max_regions": most, "temperature": 20, "seed": seed}
+        *pieces, last = view.stream("where?", max_tokens=60, **options)
+        assert isinstance(last, Finished)
+        answer = last.answer
+        assert "".join(piece.text for piece in pieces if isinstance(piece, TextEvent)) == answer.text
+        assert answer.points or answer.text == "none"
+        assert {region.kind for region in answer.points} <= set(KINDS if points is True else [points])
+        assert len(answer.points) <= (most or 60)
+        assert json.loads(json.dumps(answer.to_dict()))["text"] == format_regions(answer.points)
+
+
+def test_location_that_nobody_asked_for_is_whole(
+    model: Model, scenes: list[Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards against half a place, where the model opens with a tag by itself and the budget ends too early."""
+    view = model.look(scenes[0])
+    free = view.ask(QUESTION, max_tokens=40)
+
+    def opening_with_a_box(row: np.ndarray) -> int:
+        box = model.bundle.lexicon.tags[KINDS.index("box")]
+        return box if next(turns) == 0 else int(row.argmax())
+
+    monkeypatch.setattr(request_module, "make_sampler", lambda **_: opening_with_a_box)
+    for max_tokens in (18, 25, 40):
+        turns = itertools.count()
+        answer = view.ask(QUESTION, max_tokens=max_tokens)
+        assert answer.points[0].kind == "box"
+        assert answer.text == format_regions(answer.points)
+        assert answer.tokens["generated"] <= max_tokens
+    turns = itertools.count()
+    with pytest.raises(PointsError, match="raise max_tokens"):
+        _ = view.ask(QUESTION, max_tokens=5).points
+    monkeypatch.undo()
+    assert view.ask(QUESTION, max_tokens=40).text == free.text
+
+
+def test_budget_follows_the_room(model: Model, scenes: list[Scene]) -> None:
+    """Guards against a default that does not fit a small model, and against a cache planned for more than can come."""
+    view = model.look(scenes[0])
+    view.ask("where?", points="point", max_regions=1)
+    assert model._decoder is not None
+    assert model._decoder.cache.capacity == 64
+    answer = view.ask(QUESTION)
+    assert answer.tokens["prompt"] + answer.tokens["generated"] <= model.max_capacity
+    assert model._decoder.cache.capacity == model.max_capacity
+
+
 def test_sampling_is_repeatable(model: Model, scenes: list[Scene]) -> None:
     """Guards against a seed that is ignored."""
     view = model.look(scenes[0])
@@ -223,6 +313,13 @@ def test_sampling_is_repeatable(model: Model, scenes: list[Scene]) -> None:
         (QUESTION, {"choices": []}, ConstraintError),
         (QUESTION, {"choices": ["a"], "yes_no": True}, ConstraintError),
         (QUESTION, {"choices": ["a"], "stop": "b"}, ConstraintError),
+        (QUESTION, {"number": True, "yes_no": True}, ConstraintError),
+        (QUESTION, {"points": True, "choices": ["a"]}, ConstraintError),
+        (QUESTION, {"points": "box", "stop": "b"}, ConstraintError),
+        (QUESTION, {"points": "circle"}, ConstraintError),
+        (QUESTION, {"points": "box", "max_tokens": 5}, ConstraintError),
+        (QUESTION, {"points": "box", "max_regions": 0}, ConstraintError),
+        (QUESTION, {"max_regions": 2}, ConstraintError),
         (QUESTION, {"temperature": -1}, ConstraintError),
         (QUESTION, {"stop": [""]}, ConstraintError),
     ],
@@ -268,7 +365,8 @@ def test_json_record(model: Model, scenes: list[Scene]) -> None:
     answer = model.look(scenes[0]).ask(QUESTION, max_tokens=4)
     record = json.loads(json.dumps(answer.to_dict()))
     assert list(record) == [
-        *("image", "prompt", "text", "points", "confidence", "finish_reason", "tokens", "timings_ms", "model")
+        *("image", "prompt", "text", "points", "value", "unit", "confidence", "finish_reason", "tokens", "timings_ms"),
+        *("model", "unfamiliar", "strangeness"),
     ]
     assert list(record["timings_ms"]) == ["load", "read", "vision", "prefill", "decode"]
     assert all(value > 0 for value in record["timings_ms"].values())
