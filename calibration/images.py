@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gmrt.georsmllm.data import read_parquet
+from gmrt.georsmllm.scenes import KINDS, generate
 from gmrt.runtime.errors import SceneError
 from gmrt.runtime.image import ImageSpec, prepare
-from gmrt.runtime.sample import KINDS, render
 from gmrt.runtime.scene import Scene, decode_image, read_scene, scene_from_array
 
 FloatArray = npt.NDArray[np.float32]
@@ -45,6 +45,10 @@ class ImageSet:
         order = np.random.default_rng(seed).permutation(len(self.pictures))
         held = min(_GATE, len(order) * 2 // 5)
         return self._pick(order[held : held + _CALIBRATE]), self._pick(order[:held])
+
+    def spread(self, count: int) -> ImageSet:
+        """At most ``count`` pictures, evenly spread over the set, in its order."""
+        return self._pick(np.linspace(0, len(self.pictures) - 1, min(count, len(self.pictures))).astype(int))
 
     def pixels(self, spec: ImageSpec) -> Iterator[FloatArray]:
         """Yield the pictures as the tower takes them, float32 [3, H, W], one in memory at a time."""
@@ -81,16 +85,16 @@ def open_images(path: Path | str, spec: ImageSpec) -> ImageSet:
 
 def generated_images(seed: int = 0) -> ImageSet:
     """The set that is used when none is given: generated scenes of every kind, the same for the same seed."""
-    kinds = list(KINDS)
     return ImageSet(
-        f"generated scenes ({', '.join(kinds)})",
-        tuple(partial(_generate, kinds[i % len(kinds)], seed + i) for i in range(_GENERATED)),
+        f"generated scenes ({', '.join(KINDS)})",
+        tuple(partial(_generate, KINDS[i % len(KINDS)], seed + i) for i in range(_GENERATED)),
     )
 
 
 @lru_cache(maxsize=_GENERATED)
 def _generate(kind: str, seed: int) -> Scene:
-    return scene_from_array(render(kind, seed=seed, size=256))
+    scene = generate(seed, kind=kind)
+    return scene_from_array(scene.image, scene.valid)
 
 
 def _tiles(scene: Scene, spec: ImageSpec) -> list[Callable[[], Scene]]:

@@ -3,18 +3,20 @@
     embeddings   the token table, row by row
     vision       image embeddings of each picture
     decoder      keys and values of each layer, last hidden state and logits, fed with the checkpoint's own embeddings
+    heads        the scalars of the regression head, fed with the checkpoint's own last hidden state
     answers      the whole bundle through the runtime: which token comes out on top, teacher-forced on the checkpoint's
-                 own greedy answer; and how many free-running answers are the same to the last token
+                 own greedy answer; how many free-running answers are the same to the last token; and how far the
+                 scalars are off, asked for each
 
 A tensor passes by its cosine and by its norm ratio: a wrong scale keeps the cosine, a wrong order keeps the norm. A
 position where the checkpoint's own two best logits are closer than 1e-3 is a tie and counted apart. All failures are
-gathered before one error is raised.
+gathered before one error is raised. Scalars are compared in standard deviations of their training data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from gmrt.calibration.images import generated_images
 from gmrt.export.checkpoint import Checkpoint, open_checkpoint
 from gmrt.export.precision import RECIPES, Limit, Limits
 from gmrt.export.reference import MAX_TOKENS, Case, answer_cases
+from gmrt.export.scalars import ScalarRow, Scalars, scalar_questions
 from gmrt.georsmllm import prompts
 from gmrt.runtime.backends import Backend, create_backend
 from gmrt.runtime.bundle import Bundle, open_bundle
@@ -41,6 +44,8 @@ FloatArray = npt.NDArray[np.float32]
 QUESTIONS = (prompts.CAPTION[0], prompts.CLASS[0], prompts.CAPTION[4], prompts.IS_CLASS[1].format("river"))
 TIE = 1e-3
 _GOLDEN_SEEDS = (1, 2)
+_GOLDEN_SCALAR_SEED = 3
+_GOLDEN_WITHIN = 0.1  # standard deviations that a scalar may be off on another machine
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """What a gate found. ``top1`` is over ``positions`` that are no ties; ``exact`` the share of equal free answers."""
+    """What a gate found. ``top1`` is over ``positions`` that are no ties; ``exact`` the share of equal free answers.
+
+    ``scalars`` is empty for a model without a regression head.
+    """
 
     precision: Precision
     source: str
@@ -68,17 +76,19 @@ class Report:
     exact: float
     failed: str
     rows: tuple[Row, ...]
+    scalars: tuple[ScalarRow, ...] = ()
 
     @property
     def failures(self) -> list[str]:
         """Each failure in a line that names component, tensor and numbers; empty when the gate is passed."""
         lines = [f"{r.component:<11}{r.tensor:<14}{r.failed}" for r in self.rows if r.failed]
+        lines += [f"{s.component:<11}{s.measure:<14} {s.failed}" for s in self.scalars if s.failed]
         return lines + ([f"{'answers':<11}{'top-1':<14}{self.failed}"] if self.failed else [])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest's parity record, without the golden cases."""
-        summary = {k: v for k, v in asdict(self).items() if k not in ("rows", "failed")}
-        rows = [{k: v for k, v in asdict(row).items() if k != "failed"} for row in self.rows]
+        summary = {k: v for k, v in asdict(self).items() if k not in ("rows", "scalars", "failed")}
+        rows = [_without_reason(row) for row in self.rows]
         limits = RECIPES[self.precision].limits
         date = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         return {
@@ -88,7 +98,12 @@ class Report:
             "tie_margin": TIE,
             "limits": asdict(limits),
             "tensors": rows,
+            "scalars": [_without_reason(row) for row in self.scalars],
         }
+
+
+def _without_reason(row: Row | ScalarRow) -> dict[str, Any]:
+    return {key: value for key, value in asdict(row).items() if key != "failed"}
 
 
 def require(report: Report, consequence: str) -> None:
@@ -100,21 +115,23 @@ def require(report: Report, consequence: str) -> None:
 
 def run_gate(checkpoint: Checkpoint, bundle_path: Path, images: Iterable[FloatArray], source: str) -> Report:
     """Compare a bundle with its checkpoint on ``images`` [3, H, W], every question about each; ``source`` in words."""
+    questions = (*QUESTIONS, *scalar_questions(checkpoint))
     bundle = open_bundle(bundle_path)
     backend = create_backend(bundle, "cpu")
     limits = RECIPES[bundle.manifest.precision].limits
     tensors = _Tensors(limits)
-    answers = _Answers()
+    answers, scalars = _Answers(), Scalars(checkpoint, limits.values)
     table = checkpoint.table()
     tensors.add("embeddings", "rows", table, bundle.table.lookup(np.arange(len(table))))
     decoder = _DecoderProbe(bundle)
     for pixels in images:
         image = backend.encode(pixels[None])[0]
-        for case in answer_cases(checkpoint, pixels, QUESTIONS):
+        for case in answer_cases(checkpoint, pixels, questions):
             tensors.add("vision", "image_embeds", case.image_embeds, image)
             for name, ours, theirs in decoder.compare(case):
                 tensors.add("decoder", name, ours, theirs)
-            forced = replay(bundle, backend, image, case.question, case.answer)
+            forced, values = replay(bundle, backend, image, case.question, case.answer)
+            scalars.add(case, values, backend)
             # The loop of the field refuses numbers that are not finite; here they are a failure like others.
             free = _free(bundle, backend, image, case.question) if np.isfinite(forced).all() else ()
             answers.add(case, forced, free)
@@ -130,6 +147,7 @@ def run_gate(checkpoint: Checkpoint, bundle_path: Path, images: Iterable[FloatAr
         exact=round(answers.exact / max(1, answers.cases), 6),
         failed="" if passed else f"{answers.matched} of {answers.positions} < {limits.top1.value} ({limits.top1.why})",
         rows=tuple(tensors.rows()),
+        scalars=tuple(scalars.rows()),
     )
 
 
@@ -137,12 +155,18 @@ def golden_cases(bundle_path: Path, checkpoint: Checkpoint) -> list[dict[str, An
     """Record what a bundle says to two pictures that can be made anywhere, for `gmrt.runtime.verify`."""
     bundle = open_bundle(bundle_path)
     backend = create_backend(bundle, "cpu")
+    asked = list(zip(_GOLDEN_SEEDS, QUESTIONS, strict=False))
+    asked += [(_GOLDEN_SCALAR_SEED, question) for question in scalar_questions(checkpoint)[:1]]
+    within = tuple(_GOLDEN_WITHIN * measure["std"] for measure in checkpoint.model.config.measures)
     records = []
-    for seed, question in zip(_GOLDEN_SEEDS, QUESTIONS, strict=False):
+    for seed, question in asked:
         pixels = golden_pixels(seed, bundle.manifest.image)
         (case,) = answer_cases(checkpoint, pixels, [question])
-        logits = replay(bundle, backend, backend.encode(pixels[None])[0], question, case.answer)
-        records.append(golden_case(seed, question, case.answer, logits).to_dict())
+        logits, values = replay(bundle, backend, backend.encode(pixels[None])[0], question, case.answer)
+        golden = golden_case(seed, question, case.answer, logits)
+        if seed == _GOLDEN_SCALAR_SEED:
+            golden = replace(golden, values=tuple(map(float, values[0])), within=within)
+        records.append(golden.to_dict())
     return records
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -19,17 +19,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
+import torch
 
+from gmrt.calibration import familiar
+from gmrt.calibration.confidence import load_confidence
+from gmrt.calibration.familiar import Fitted, describe_images, fit_familiarity, load_fitted
 from gmrt.calibration.images import ImageSet, generated_images, open_images
 from gmrt.calibration.measure import measure
 from gmrt.calibration.record import RECORD_NAME, Record, load_record
 from gmrt.export.checkpoint import Checkpoint, check_checkpoint, open_checkpoint, sha256_of
 from gmrt.export.decoder import build_decoder
 from gmrt.export.gate import Report, golden_cases, require, run_gate
+from gmrt.export.heads import build_heads
 from gmrt.export.precision import MIN_ONNXRUNTIME, RECIPES, Recipe
 from gmrt.export.quantize import observed_tensors, quantise_tower
 from gmrt.export.tower import build_tower
+from gmrt.runtime.backends import create_backend
+from gmrt.runtime.bundle import open_bundle
 from gmrt.runtime.errors import BundleError, GmrtError, MissingExtraError
 from gmrt.runtime.image import ImageSpec
 from gmrt.runtime.manifest import (
@@ -40,6 +48,7 @@ from gmrt.runtime.manifest import (
     EmbeddingsSpec,
     FileEntry,
     GraphSpec,
+    HeadsSpec,
     Manifest,
     Precision,
     Target,
@@ -47,15 +56,19 @@ from gmrt.runtime.manifest import (
     bundle_id,
     read_manifest,
 )
+from gmrt.runtime.scalar import Measure
 
+FloatArray = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
-VISION, DECODER, TABLE, SCALE = "vision.onnx", "decoder.onnx", "embeddings.npy", "embeddings_scale.npy"
+VISION, DECODER, HEADS = "vision.onnx", "decoder.onnx", "heads.onnx"
+TABLE, SCALE = "embeddings.npy", "embeddings_scale.npy"
 TOKENIZER, TEMPLATE = "tokenizer.json", "chat_template.jinja"
 
 # A protobuf message ends at 2 GiB; weights of more than this lie beside their graph.
 _SINGLE_FILE = 1_500_000_000
 _STEPS = 5
+_PROFILED = 800
 
 
 def export_bundle(
@@ -72,7 +85,9 @@ def export_bundle(
 
     ``target`` is cuda by default for fp16, else cpu. ``calibration`` is a folder of images, a parquet file, a raster,
     or a calibration record (.json); without it the record beside the checkpoint is used if it is of these weights,
-    else generated scenes. ``progress`` is called with (steps done, of). A bundle that stands at ``output`` is replaced.
+    else generated scenes. Enough images also tell which images are to be flagged as unfamiliar; without them the
+    profile beside the checkpoint does, if it is of these weights. ``progress`` is called with (steps done, of). A
+    bundle that stands at ``output`` is replaced.
 
     Raises `CheckpointError`, `SceneError`, `BundleError` or `MissingExtraError` before anything is computed, and
     `GateError` when the bundle does not agree with the checkpoint; in every case nothing is written.
@@ -93,6 +108,7 @@ def export_bundle(
             tower = ir.from_proto(quantise_tower(tower, record, _pixel_range(spec)))
         step()
         manifest = _write(folder, source, precision, target, tower, record)
+        manifest = _add_familiar(folder, manifest, source, given)
         step()
         gate_images = (given if isinstance(given, ImageSet) else generated_images(seed)).split(seed)[1]
         report = run_gate(source, folder, gate_images.pixels(spec), gate_images.source)
@@ -112,6 +128,26 @@ def calibrate(checkpoint: Path | str, images: Path | str, *, seed: int = 0) -> R
     source = open_checkpoint(checkpoint)
     tower = build_tower(source.model.config, source.weights())
     return _measured(source, tower, open_images(images, source.model.config.image_spec), seed)
+
+
+def fit_familiar(
+    checkpoint: Path | str, images: Sequence[Path | str | ImageSet], *, each: int = _PROFILED, seed: int = 0
+) -> Fitted:
+    """Fit the profile of what a checkpoint was trained on, from up to ``each`` images of every set.
+
+    Saved beside the checkpoint (`Fitted.save`), it gives exports without images their flag for unfamiliar ones.
+    Raises `CheckpointError`, or `SceneError` when a set cannot be read.
+    """
+    source = open_checkpoint(checkpoint)
+    spec = source.model.config.image_spec
+    sets = [one if isinstance(one, ImageSet) else open_images(one, spec) for one in images]
+
+    @torch.inference_mode()
+    def encode(pixels: FloatArray) -> FloatArray:
+        return source.model.encode_images(torch.from_numpy(pixels)).numpy()
+
+    described = [describe_images(one.source, encode, one.spread(each).pixels(spec)) for one in sets]
+    return fit_familiarity(described, checkpoint=source.sha256, seed=seed)
 
 
 def _check(checkpoint: Path, output: Path, target: Target) -> None:
@@ -190,6 +226,9 @@ def _write(
     )
     _save(tower, folder / VISION)
     _save(decoder, folder / DECODER)
+    heads = build_heads(source.weights("regression."), config.measures, spec.hidden) if config.measures else None
+    if heads is not None:
+        _save(heads, folder / HEADS)
     scale = _save_table(source, recipe, folder)
     source.processor.backend.save(str(folder / TOKENIZER))
     (folder / TEMPLATE).write_text(str(source.processor.chat_template), encoding="utf-8")
@@ -205,7 +244,7 @@ def _write(
         files=files,
         vision=_graph_spec(tower, VISION, recipe.words["vision"]),
         decoder=_graph_spec(decoder, DECODER, recipe.words["decoder"]),
-        heads=None,
+        heads=None if heads is None else _heads_spec(heads, config.measures),
         embeddings=EmbeddingsSpec(TABLE, scale, recipe.words["embeddings"]),
         tokenizer=TOKENIZER,
         template=TEMPLATE,
@@ -218,7 +257,27 @@ def _write(
         calibration=None if record is None else record.summary() | {"tensors": record.ranges()},
         parity={},
         provenance=_provenance(source),
+        confidence=load_confidence(source.path, source.sha256),
     )
+    _write_manifest(folder, manifest)
+    return manifest
+
+
+def _add_familiar(folder: Path, manifest: Manifest, source: Checkpoint, given: ImageSet | Record | None) -> Manifest:
+    """Put profiles of familiar images into a bundle, where there are any to be had."""
+    fitted: Fitted | None = None
+    if isinstance(given, ImageSet) and len(given.pictures) >= familiar.MINIMUM:
+        encode = create_backend(open_bundle(folder), "cpu").encode
+        shown = given.spread(_PROFILED).pixels(manifest.image)
+        fitted = fit_familiarity([describe_images(given.source, encode, shown)], checkpoint=source.sha256)
+    elif (source.path / familiar.PROFILE_NAME).is_file():
+        beside = load_fitted(source.path, manifest.hidden_size)
+        fitted = beside if beside.checkpoint == source.sha256 else None
+    if fitted is None:
+        return manifest
+    spec = fitted.save_arrays(folder)
+    files = dict(manifest.files) | {part.file: _entry(folder / part.file) for part in (spec.embeddings, spec.pixels)}
+    manifest = replace(manifest, files=files, id=bundle_id(files), familiar=spec)
     _write_manifest(folder, manifest)
     return manifest
 
@@ -260,6 +319,11 @@ def _graph_spec(model: ir.Model, file: str, words: str) -> GraphSpec:
         }
 
     return GraphSpec(file, words, tensors(model.graph.inputs), tensors(model.graph.outputs))
+
+
+def _heads_spec(model: ir.Model, measures: Sequence[Mapping[str, Any]]) -> HeadsSpec:
+    named = tuple(Measure(measure["name"], measure["unit"]) for measure in measures)
+    return HeadsSpec(**vars(_graph_spec(model, HEADS, "float32")), measures=named)
 
 
 def _provenance(source: Checkpoint) -> dict[str, Any]:

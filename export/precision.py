@@ -22,7 +22,10 @@ class Limit:
 
 @dataclass(frozen=True)
 class Limits:
-    """Least cosine and top-1 agreement, and largest |norm ratio - 1|, by component."""
+    """Least cosine and top-1 agreement, and largest |norm ratio - 1|, by component.
+
+    ``values`` is how far the scalars of a whole bundle may be off on average, in standard deviations of their data.
+    """
 
     vision: Limit
     vision_norm: Limit
@@ -30,6 +33,7 @@ class Limits:
     decoder_norm: Limit
     table: Limit
     top1: Limit
+    values: Limit
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ _FP32_LIMITS = Limits(
     decoder_norm=Limit(1e-3, _FLOAT),
     table=Limit(1.0 - 1e-6, "a copy"),
     top1=Limit(1.0, _EXACT),
+    values=Limit(1e-3, _FLOAT),
 )
 _FP16_LIMITS = Limits(
     vision=Limit(0.999, _HALF),
@@ -66,6 +71,7 @@ _FP16_LIMITS = Limits(
     decoder_norm=Limit(0.01, _HALF),
     table=Limit(0.9999, _HALF),
     top1=Limit(0.98, "half precision moves logits by 1e-3 of their size, which decides close calls only"),
+    values=Limit(0.02, _HALF),
 )
 _INT8_DECODER = "8-bit blocks and 8-bit activations lose 5e-4; a dropped bias or a swapped scale loses more than 1e-2"
 _INT8_LIMITS = Limits(
@@ -75,6 +81,7 @@ _INT8_LIMITS = Limits(
     decoder_norm=Limit(0.02, _INT8_DECODER),
     table=Limit(0.9995, _TABLE),
     top1=Limit(0.95, "blocks of 64 kept 96 % on a 135 M model, where 49 k words come close to each other"),
+    values=Limit(0.25, "an error of a quarter of the spread that is independent costs an R² at most 0.06"),
 )
 _INT4_DECODER = "4-bit blocks rounded to nearest: cosine 0.995 a product, and errors add up over the layers"
 _INT4_LIMITS = Limits(
@@ -84,6 +91,7 @@ _INT4_LIMITS = Limits(
     decoder_norm=Limit(0.1, _INT4_DECODER),
     table=_INT8_LIMITS.table,
     top1=Limit(0.8, "llama.cpp's 4-bit round-to-nearest format keeps 80 to 90 % on models of some 100 M weights"),
+    values=Limit(0.5, "twice that of int8: an R² loses at most 0.25"),
 )
 
 _FLOAT_BLOCKS = "integer products of {} weights in blocks of 64 with activations quantised on the fly"

@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from gmrt.export.graph import GraphBuilder
 from gmrt.export.linear import float_linear
-from gmrt.georsmllm.lite import STAGES
+from gmrt.georsmllm.lite import NECK, STAGES
 from gmrt.runtime.errors import CheckpointError
 
 FloatArray = npt.NDArray[np.float32]
@@ -119,7 +119,7 @@ class _Writer:
 def _lite(writer: _Writer, config: Any, x: ir.Value) -> ir.Value:
     """EfficientNet-Lite0 → patch features [B, patches, C]; see `gmrt.georsmllm.lite`."""
     x = _conv_norm(writer, "tower.stem", x, stride=2)
-    index = 0
+    index, outputs = 0, {}
     for repeats, _, stage_stride, expansion, _ in STAGES:
         for repeat in range(repeats):
             name = f"tower.blocks.{index}"
@@ -128,9 +128,27 @@ def _lite(writer: _Writer, config: Any, x: ir.Value) -> ir.Value:
             y = _conv_norm(writer, f"{name}.depthwise", y, stride=stride, depthwise=True)
             y = _conv_norm(writer, f"{name}.project", y, act=False)
             # The first block of a stage changes the width or the resolution, the others add to their input.
-            x = writer.graph.op("Add", f"{name}.residual", x, y) if repeat else y
+            outputs[index] = x = writer.graph.op("Add", f"{name}.residual", x, y) if repeat else y
             index += 1
-    return _tokens(writer, _conv_norm(writer, "tower.head", x), config.hidden_size)
+    x = _conv_norm(writer, "tower.head", x)
+    return _tokens(writer, _neck(writer, {**outputs, None: x}) if config.neck else x, config.hidden_size)
+
+
+def _neck(writer: _Writer, outputs: Mapping[int | None, ir.Value]) -> ir.Value:
+    """Features of three strides in one cell: convolutions as wide as their stride, summed, ReLU6."""
+    parts = (
+        _conv_norm(writer, f"tower.neck.{name}", outputs[block], stride=stride, act=False)
+        for name, (block, stride) in NECK.items()
+    )
+    first, *others = parts
+    for number, part in enumerate(others):
+        first = writer.graph.op("Add", f"tower.neck.sum.{number}", first, part)
+    return _relu6(writer, "tower.neck", first)
+
+
+def _relu6(writer: _Writer, name: str, x: ir.Value) -> ir.Value:
+    low, high = writer.constant("relu6.low", np.array(0.0)), writer.constant("relu6.high", np.array(6.0))
+    return writer.graph.op("Clip", name, x, low, high)
 
 
 def _conv_norm(
@@ -153,8 +171,7 @@ def _conv_norm(
     )
     if not act:
         return y
-    low, high = writer.constant("relu6.low", np.array(0.0)), writer.constant("relu6.high", np.array(6.0))
-    return writer.graph.op("Clip", name, y, low, high)
+    return _relu6(writer, name, y)
 
 
 def _siglip(writer: _Writer, config: Any, x: ir.Value) -> ir.Value:
@@ -211,7 +228,11 @@ def _connector(writer: _Writer, config: Any, x: ir.Value) -> ir.Value:
         x = writer.graph.op("Transpose", "connector.folded", x, perm=[0, 1, 3, 2, 4, 5])
         x = writer.reshape("connector.shuffled", x, -1, side * side, fold * fold * width)
     x = writer.linear("connector.fc1", writer.norm("connector.norm", x, 1e-5))
-    return writer.linear("connector.fc2", writer.gelu("connector.gelu", x))
+    x = writer.linear("connector.fc2", writer.gelu("connector.gelu", x))
+    if not config.positions:
+        return x
+    places = writer.constant("connector.positions", writer.read("connector.positions"))
+    return writer.graph.op("Add", "connector.placed", x, places)
 
 
 _TOWERS: Mapping[str, Callable[[_Writer, Any, ir.Value], ir.Value]] = {

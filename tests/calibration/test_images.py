@@ -10,9 +10,10 @@ import pytest
 import rasterio
 
 from gmrt.calibration.images import ImageSet, generated_images, open_images
+from gmrt.georsmllm.scenes import generate
 from gmrt.runtime.errors import GmrtError, SceneError
 from gmrt.runtime.image import ImageSpec, prepare
-from gmrt.runtime.sample import write_sample
+from gmrt.runtime.raster import encode_png
 from gmrt.runtime.scene import read_scene
 
 SPEC = ImageSpec(32, 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 4)
@@ -23,9 +24,14 @@ def folder(tmp_path: Path) -> Path:
     """Nine pictures, one of them in a sub-folder, and a file that is none."""
     (tmp_path / "more").mkdir()
     for seed in range(9):
-        write_sample(tmp_path / ("more" if seed == 4 else "") / f"{seed}.png", seed=seed, size=64, kind="beach")
+        write_picture(tmp_path / ("more" if seed == 4 else "") / f"{seed}.png", seed)
     (tmp_path / "notes.txt").write_text("not an image")
     return tmp_path
+
+
+def write_picture(path: Path, seed: int) -> None:
+    """A small generated scene as PNG."""
+    path.write_bytes(encode_png(generate(seed, size=64, kind="river").image))
 
 
 def write_raster(path: Path, side: int, valid_rows: int) -> None:
@@ -80,7 +86,7 @@ def test_too_little_is_refused_in_a_sentence(tmp_path: Path, kind: str) -> None:
     elif kind != "no file":
         path.mkdir()
         for seed in range(0 if kind == "empty folder" else 2):
-            write_sample(path / f"{seed}.png", seed=seed, size=64)
+            write_picture(path / f"{seed}.png", seed)
     with pytest.raises(GmrtError) as caught:
         open_images(path, SPEC)
     assert str(path) in str(caught.value)

@@ -16,15 +16,15 @@ NANO = Path(__file__).parents[2] / "models" / "georsmllm-nano"
 
 @pytest.fixture(scope="session")
 def lite() -> GeoRSMLLMForConditionalGeneration:
-    """EfficientNet-Lite0 at 64 pixels on a tiny decoder, random, with the statistics of its norms set by one batch."""
+    """EfficientNet-Lite0 with a neck, 64 pixels, on a tiny decoder, random; one batch sets the norms' statistics."""
     torch.manual_seed(0)
     text = {**PRESETS["tiny-llama"]["text_config"], "vocab_size": 64}
-    config = GeoRSMLLMConfig(vision_config={"model_type": "efficientnet_lite", "image_size": 64}, text_config=text)
-    model = GeoRSMLLMForConditionalGeneration(config).train()
+    vision = {"model_type": "efficientnet_lite", "image_size": 64, "neck": 48}
+    model = GeoRSMLLMForConditionalGeneration(GeoRSMLLMConfig(vision_config=vision, text_config=text, positions=True))
     with torch.no_grad():
         for module in model.tower.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
-                module.momentum = 1.0
+                module.train().momentum = 1.0
         model.tower(torch.randn(8, 3, 64, 64))
     return model.eval()
 

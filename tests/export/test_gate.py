@@ -40,7 +40,7 @@ def source(checkpoints: Callable[[str], Path]) -> Checkpoint:
 def gate(source: Checkpoint, pictures: Path, tmp_path: Path) -> Callable[..., Report]:
     """Write a bundle of weights that ``spoil`` has changed, and compare it with the checkpoint on two pictures."""
     spec = source.model.config.image_spec
-    shown = [prepare(read_scene(min(pictures.glob(f"{kind}-*"))).rgb, spec) for kind in ("beach", "harbor")]
+    shown = [prepare(read_scene(min(pictures.glob(f"{kind}-*"))).rgb, spec) for kind in ("river", "marina")]
 
     def run(precision: Precision = "fp32", spoil: Callable[[Weights], None] = lambda _weights: None) -> Report:
         spoiled = _Spoiled(source.path, source.sha256, source.model, source.processor, source.decoder, {})
