@@ -1,5 +1,5 @@
-"""Scoring a checkpoint or a bundle on a labelled set: ``gmrt eval MODEL DATASET``."""
+"""Scoring a checkpoint or a bundle on labelled sets: ``gmrt eval MODEL DATASET...``.
 
-from gmrt.georsmllm.evaluation.evaluate import format_table, run
-
-__all__ = ["format_table", "run"]
+`evaluate.run` is the way in. Nothing is imported here, so that pure scoring (`scores`, `geometry`, `tiles`) needs
+neither a model nor torch.
+"""

@@ -8,11 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gmrt.georsmllm.evaluation.scores import (
+    caption_rows,
     caption_scores,
+    difference,
     majority_baseline,
+    mean_row,
     mean_score,
     normalise,
-    paired_difference,
+    r2_row,
+    ratio_row,
 )
 
 REFERENCES = [
@@ -67,8 +71,63 @@ def test_the_baseline_does_not_know_its_own_answer() -> None:
     assert majority_baseline(["q", "q"], ["a", "a"], [7, 7]) == [0, 0]
 
 
-def test_a_paired_difference_of_equal_models_is_nothing() -> None:
+def test_the_baseline_falls_back_on_questions_that_begin_alike() -> None:
+    """Guards against a baseline made weak by questions that nobody else asks, which a model has to beat."""
+    keys = ["are there more cars than ships", "are there more roads than parks", "how many cars are there"]
+    assert majority_baseline(keys, ["no", "no", "3"], [0, 1, 2]) == [1, 1, 0]
+    same = ["is it day", "is it day", "is it day or night"]
+    assert majority_baseline(same, ["yes", "yes", "day"], [0, 1, 2]) == [1, 1, 0]
+
+
+def test_bleu_is_that_of_pycocoevalcap() -> None:
+    """Guards against a corpus score from our own sums that is not the one that papers report."""
+    from pycocoevalcap.bleu.bleu import Bleu
+
+    answers = ["it is a farmland", "many boats docked at a harbor near the harbor", "a runway with some lines"]
+    theirs, _ = Bleu(4).compute_score(dict(enumerate(REFERENCES)), {i: [a] for i, a in enumerate(answers)}, verbose=0)
+    ours = [row.score().value for row in caption_rows(answers, REFERENCES, range(3))[:4]]
+    assert ours == pytest.approx(theirs, abs=1e-9)
+
+
+def test_a_ratio_is_pooled_over_images() -> None:
+    """Guards against an average of ratios where the ratio of the sums is meant, and against 0 for nothing to find."""
+    assert ratio_row("", [2, 0], [2, 6], [0, 1]).score().value == 0.25
+    assert ratio_row("", [0, 0], [0, 0], [0, 1]).score().value == 1
+
+
+@given(st.lists(st.tuples(st.floats(-5, 5), st.floats(-1, 1)), min_size=3, max_size=20))
+def test_r2_is_the_textbook_formula(pairs: list[tuple[float, float]]) -> None:
+    """Guards against sums that lose the mean."""
+    targets = np.array([target for target, _ in pairs])
+    given_ = targets + np.array([error for _, error in pairs])
+    spread = ((targets - targets.mean()) ** 2).sum()
+    value = r2_row("", targets.tolist(), given_.tolist(), range(len(pairs))).score().value
+    if spread > 1e-6:
+        assert value == pytest.approx(1 - ((targets - given_) ** 2).sum() / spread, rel=1e-6, abs=1e-6)
+    else:
+        assert value <= 1
+
+
+def test_a_difference_of_equal_models_is_nothing() -> None:
     """Guards against pairing by position lost in a sort."""
     values = np.random.default_rng(0).random(40).tolist()
-    score = paired_difference(values, values, range(40))
+    row = mean_row("", values, range(40))
+    score = difference(row, row)
     assert (score.value, score.low, score.high) == (0, 0, 0)
+
+
+def test_a_difference_is_paired() -> None:
+    """Guards against two intervals side by side where items that are hard for both models should cancel out."""
+    rng = np.random.default_rng(1)
+    hard = rng.random(200)
+    first, second = mean_row("", hard, range(200)), mean_row("", hard - 0.05, range(200))
+    gap = difference(first, second)
+    assert gap.low == pytest.approx(0.05)
+    assert gap.high == pytest.approx(0.05)
+    assert first.score().low < second.score().high
+
+
+def test_images_that_one_row_lacks_count_nothing_for_it() -> None:
+    """Guards against a difference that shifts all images behind a missing one."""
+    first, second = mean_row("", [1, 0, 1], [0, 4, 9]), mean_row("", [0, 1], [4, 9])
+    assert difference(first, second).value == pytest.approx(2 / 3 - 1 / 2)
