@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -12,7 +14,10 @@ from gmrt.runtime.image import ImageSpec
 
 @strict
 class EfficientNetLiteConfig(PreTrainedConfig):
-    """The EfficientNet-Lite0 tower; ``image_size`` in pixels, a multiple of 32."""
+    """The EfficientNet-Lite0 tower; ``image_size`` in pixels, a multiple of 32.
+
+    ``neck`` is the width of the neck that joins the features of three strides, 0 for none; ``hidden_size`` follows it.
+    """
 
     model_type = "efficientnet_lite"
     base_config_key = "vision_config"
@@ -20,6 +25,12 @@ class EfficientNetLiteConfig(PreTrainedConfig):
     image_size: int = 256
     patch_size: int = 32
     hidden_size: int = 1280
+    neck: int = 0
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Set the width of the features that come out."""
+        self.hidden_size = self.neck or 1280
+        super().__post_init__(**kwargs)
 
 
 @strict
@@ -27,8 +38,11 @@ class GeoRSMLLMConfig(PreTrainedConfig):
     """A vision tower, a connector and a decoder.
 
     ``shuffle`` is the pixel-shuffle factor of the connector: ``shuffle``² neighbouring patches become one token.
-    ``image_mean`` and ``image_std`` are per channel on the 0–1 scale; ``regression_outputs`` is the width of an
-    optional head on the last hidden state (0: none). Raises ValueError for parts that do not fit each other.
+    ``image_mean`` and ``image_std`` are per channel on the 0–1 scale; ``positions`` gives every image token a learnt
+    embedding of its place, which a convolutional tower does not bring along. ``measures`` are the scalars that the
+    regression head on the last hidden state answers, one output each: ``{"name": "mean height", "unit": "m",
+    "mean": 6.0, "std": 4.0}``, with mean and standard deviation of the training data; without any there is no head.
+    Raises ValueError for parts that do not fit each other.
     """
 
     model_type = "georsmllm"
@@ -42,7 +56,8 @@ class GeoRSMLLMConfig(PreTrainedConfig):
     image_token_id: int = 0
     max_images: int = 2
     connector_dropout: float = 0.0
-    regression_outputs: int = 0
+    positions: bool = False
+    measures: list[dict[str, Any]] | tuple[dict[str, Any], ...] = ()
     tie_word_embeddings: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -56,6 +71,7 @@ class GeoRSMLLMConfig(PreTrainedConfig):
             )
         if self.grid % self.shuffle:
             raise ValueError(f"a grid of {self.grid} patches does not divide by the pixel shuffle {self.shuffle}")
+        _check_measures(self.measures)
         super().__post_init__(**kwargs)
 
     @property
@@ -82,6 +98,19 @@ class GeoRSMLLMConfig(PreTrainedConfig):
         (r, g, b), (sr, sg, sb) = self.image_mean, self.image_std
         size = int(vision.image_size)
         return ImageSpec(height=size, width=size, mean=(r, g, b), std=(sr, sg, sb), tokens=self.image_tokens)
+
+
+def _check_measures(measures: Sequence[Mapping[str, Any]]) -> None:
+    """Raise ValueError for a measure that lacks a field, spreads over nothing, or has another's name."""
+    for measure in measures:
+        wanted = "a name, a unit (may be empty), a mean and a std above 0"
+        if set(measure) != {"name", "unit", "mean", "std"} or not str(measure["name"]).strip():
+            raise ValueError(f"a measure needs {wanted}, got {dict(measure)}")
+        if not (math.isfinite(measure["mean"]) and math.isfinite(measure["std"]) and measure["std"] > 0):
+            raise ValueError(f"the measure {measure['name']!r} needs {wanted}, got {dict(measure)}")
+    names = [measure["name"] for measure in measures]
+    if len(set(names)) != len(names):
+        raise ValueError(f"two measures have the same name: {', '.join(names)}")
 
 
 def _sub_config(value: Any, default: type[PreTrainedConfig]) -> PreTrainedConfig:

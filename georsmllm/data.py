@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gmrt.georsmllm import prompts
+from gmrt.georsmllm.objects import SceneLabels
 from gmrt.runtime.errors import GmrtError
 from gmrt.runtime.points import has_regions
+
+if TYPE_CHECKING:  # the tasks are made of questions, so they import this module
+    from gmrt.georsmllm.tasks import Measure, Request
 
 UCM_CLASSES = {
     "agricultural": "agricultural",
@@ -39,8 +42,8 @@ UCM_CLASSES = {
 
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _PLACE = re.compile(
-    r"\b(((left|right|top|bottom)(most)?)|upper|lower|up|above|below|diagonal|corner|middle|center"
-    r"|horizontal|vertical|north|south|east|west)\b"
+    r"\b((left|right|top|bottom)(most)?|(upper|lower)(most)?|(?<!made )(?<!built[ -])up|above|below|diagonal|corners?"
+    r"|middle|cent(er|re)|horizontal(ly)?|vertical(ly)?|north(ern)?|south(ern)?|east(ern)?|west(ern)?)\b"
 )
 
 
@@ -60,19 +63,32 @@ class Question:
     @property
     def directional(self) -> bool:
         """Whether turning the image would change the answer (or the question)."""
-        words = f"{self.text} {self.answer}".lower()
-        return has_regions(self.answer) or bool(_PLACE.search(words))
+        return has_regions(self.answer) or names_place(f"{self.text} {self.answer}")
 
 
 @dataclass(frozen=True)
 class Example:
-    """An encoded image (JPEG or PNG bytes), its name, and what is known about it."""
+    """An encoded image (JPEG or PNG bytes) or a pair of them, its name, and what is known about it.
+
+    Of a pair ``image`` is the one before and ``after`` the other; captions and questions are about what changed.
+    ``questions`` are as published; ``requests`` follow from exact labels and can each be worded in many ways;
+    ``measures`` are answered by the regression head. ``labels`` holds the objects where they are known.
+    """
 
     name: str
     image: bytes
     scene_class: str = ""
     captions: tuple[str, ...] = ()
-    questions: tuple[Question, ...] = field(default=())
+    questions: tuple[Question, ...] = ()
+    requests: tuple[Request, ...] = ()
+    measures: tuple[Measure, ...] = ()
+    after: bytes | None = None
+    labels: SceneLabels | None = None
+
+
+def names_place(text: str) -> bool:
+    """Whether the text names a direction or a part of the image, which is another one when the image is turned."""
+    return bool(_PLACE.search(text.lower()))
 
 
 def class_words(name: str) -> str:
@@ -128,15 +144,20 @@ def question_kind(question: str) -> str:
     return next((kind for start, kind in starts.items() if text.startswith(start)), "other")
 
 
-def tokenizer_texts(examples: list[Example]) -> Iterator[str]:
-    """Everything that the tokenizer should know: answers, questions, prompts and a list of the field's words."""
+def tokenizer_texts(examples: Sequence[Example]) -> Iterator[str]:
+    """Everything that the tokenizer should know: what the examples say, and every word of requests and conditions."""
+    from gmrt.georsmllm.lexicon import lexicon
+
     for example in examples:
         yield from example.captions
         yield example.scene_class
         for question in example.questions:
             yield question.text
             yield question.answer
-    words = (Path(__file__).parent / "vocabulary.txt").read_text(encoding="utf-8").split()
-    for wording in (*prompts.CAPTION, *prompts.CLASS, *prompts.IS_CLASS, *words):
-        for _ in range(20):
-            yield wording
+        for request in example.requests:
+            yield request.wordings[0]
+            yield request.answer
+        yield from (measure.name for measure in example.measures)
+    for text in lexicon():
+        for _ in range(20):  # words that the data hold rarely are whole words, too
+            yield text

@@ -1,4 +1,4 @@
-"""Cached features of a frozen tower: every view of every image once, instead of once a pass.
+"""Views of images for training, and cached features of a frozen tower: every view once, instead of once a pass.
 
 View 0 is the image as it is; the others turn or mirror it, crop it a little and shift its colours. The views are fixed
 by the seed, so a cache is a function of its inputs and is reused when those agree.
@@ -10,9 +10,11 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -20,7 +22,7 @@ from gmrt.georsmllm.data import Example
 from gmrt.runtime.image import ImageSpec, prepare
 from gmrt.runtime.scene import decode_image
 
-BATCH = 8
+BATCH = 16
 
 
 def turned(rgb: np.ndarray, turn: int) -> np.ndarray:
@@ -37,50 +39,104 @@ def augment(rgb: np.ndarray, view: int, rng: np.random.Generator) -> np.ndarray:
     side = rng.uniform(0.75, 1.0)
     rows, columns = int(height * side), int(width * side)
     top, left = rng.integers(0, height - rows + 1), rng.integers(0, width - columns + 1)
-    crop = rgb[top : top + rows, left : left + columns].astype(np.float32) / 255
+    return recoloured(rgb[top : top + rows, left : left + columns], rng)
+
+
+def recoloured(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A uint8 RGB image [H, W, 3] under another light: brightness, colour cast and gamma are drawn at random."""
     gain = rng.uniform(0.8, 1.2) * rng.uniform(0.94, 1.06, size=3)
     gamma = rng.uniform(0.8, 1.25)
-    return (np.clip(crop * gain, 0, 1) ** gamma * 255).astype(np.uint8)
+    # A channel has 256 values, so the curve is worked out for those and looked up.
+    curves = np.clip(np.arange(256)[:, None] / 255 * gain, 0, 1) ** gamma * 255
+    return np.ascontiguousarray(np.stack([curves[:, c].astype(np.uint8)[rgb[..., c]] for c in range(3)], axis=-1))
+
+
+def pixels_of(example: Example, view: int, seed: tuple[int, ...], spec: ImageSpec) -> npt.NDArray[np.float32]:
+    """Prepared pixels float32 [1 or 2, 3, H, W] of a view of an image or a pair; pairs are only seen as they are."""
+    images = (example.image,) if example.after is None else (example.image, example.after)
+    rng = np.random.default_rng(seed)
+    return np.stack([prepare(augment(decode_image(image).rgb, view, rng), spec) for image in images])
+
+
+@dataclass(frozen=True)
+class Features:
+    """Cached features float16 [rows, P, C], and the row at which each view of each example begins."""
+
+    rows: npt.NDArray[np.float16]
+    starts: tuple[tuple[int, ...], ...]
+    images: tuple[int, ...]
+
+    def views(self, index: int) -> int:
+        """How many views there are of an example."""
+        return len(self.starts[index])
+
+    def of(self, index: int, view: int) -> npt.NDArray[np.float32]:
+        """Features float32 [1 or 2, P, C] of a view of an example."""
+        start = self.starts[index][view]
+        return np.asarray(self.rows[start : start + self.images[index]], dtype=np.float32)
 
 
 def cache_features(
-    path: Path, tower: nn.Module, examples: Sequence[Example], spec: ImageSpec, *, views: int, seed: int
-) -> np.ndarray:
-    """Return features float16 [images, views, P, C], memory-mapped from ``path``; computed when they are not there."""
-    key = _key(tower, examples, spec, views, seed)
+    path: Path, tower: nn.Module, examples: Sequence[Example], views: Sequence[int], spec: ImageSpec, *, seed: int
+) -> Features:
+    """Features of ``views`` [examples] views of each example, memory-mapped from ``path``; computed when not there."""
+    images = tuple(1 if example.after is None else 2 for example in examples)
+    starts, total = [], 0
+    for count, number in zip(views, images, strict=True):
+        starts.append(tuple(range(total, total + count * number, number)))
+        total += count * number
+    key = _key(tower, examples, views, spec, seed)
     stamp = path.with_suffix(".json")
-    if path.is_file() and stamp.is_file() and json.loads(stamp.read_text())["key"] == key:
-        return np.load(path, mmap_mode="r")
-    stamp.unlink(missing_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    probe = _encode(tower, np.zeros((1, 3, spec.height, spec.width), np.float32))
-    shape = (len(examples), views, *probe.shape[1:])
-    out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
-    for i, example in enumerate(examples):
-        rng = np.random.default_rng((seed, i))
-        rgb = decode_image(example.image).rgb
-        pixels = np.stack([prepare(augment(rgb, view, rng), spec) for view in range(views)])
-        out[i] = np.concatenate([_encode(tower, pixels[k : k + BATCH]) for k in range(0, views, BATCH)])
-        if i % 50 == 0 or i + 1 == len(examples):
-            print(f"\rtower features {i + 1}/{len(examples)}", end="", file=sys.stderr, flush=True)
+    if not (path.is_file() and stamp.is_file() and json.loads(stamp.read_text())["key"] == key):
+        stamp.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.partial")
+        _compute(partial, tower, examples, views, spec, seed, total)
+        partial.replace(path)
+        stamp.write_text(json.dumps({"key": key}))
+    return Features(np.load(path, mmap_mode="r"), tuple(starts), images)
+
+
+def _compute(
+    path: Path,
+    tower: nn.Module,
+    examples: Sequence[Example],
+    views: Sequence[int],
+    spec: ImageSpec,
+    seed: int,
+    total: int,
+) -> None:
+    probe = encode(tower, np.zeros((1, 3, spec.height, spec.width), np.float32))
+    out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(total, *probe.shape[1:]))
+    waiting: list[npt.NDArray[np.float32]] = []
+    done = 0
+    jobs = ((i, view) for i, count in enumerate(views) for view in range(count))
+    for i, view in jobs:
+        waiting.extend(pixels_of(examples[i], view, (seed, i, view), spec))
+        last = done + len(waiting) == total
+        while len(waiting) >= BATCH or (last and waiting):
+            batch, waiting = waiting[:BATCH], waiting[BATCH:]
+            out[done : done + len(batch)] = encode(tower, np.stack(batch))
+            done += len(batch)
+            print(f"\rtower features {done}/{total}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     out.flush()
-    stamp.write_text(json.dumps({"key": key}))
-    return np.load(path, mmap_mode="r")
 
 
 @torch.inference_mode()
-def _encode(tower: nn.Module, pixels: np.ndarray) -> np.ndarray:
+def encode(tower: nn.Module, pixels: np.ndarray) -> npt.NDArray[np.float16]:
+    """Features float16 [B, P, C] of prepared pixels [B, 3, H, W]."""
     # Channels-last is what makes depthwise convolutions bearable on a CPU.
-    x = torch.from_numpy(pixels).to(memory_format=torch.channels_last)
-    features: np.ndarray = tower(x).to(torch.float16).numpy()
+    x = torch.from_numpy(pixels).to(next(tower.parameters()).device, memory_format=torch.channels_last)
+    features: npt.NDArray[np.float16] = tower(x).to("cpu", torch.float16).numpy()
     return features
 
 
-def _key(tower: nn.Module, examples: Sequence[Example], spec: ImageSpec, views: int, seed: int) -> str:
-    digest = hashlib.sha256(json.dumps([spec.to_dict(), views, seed]).encode())
+def _key(tower: nn.Module, examples: Sequence[Example], views: Sequence[int], spec: ImageSpec, seed: int) -> str:
+    digest = hashlib.sha256(json.dumps([spec.to_dict(), list(views), seed]).encode())
     for tensor in tower.state_dict().values():
-        digest.update(tensor.numpy().tobytes())
+        digest.update(tensor.cpu().numpy().tobytes())
     for example in examples:
-        digest.update(hashlib.sha256(example.image).digest())
+        for image in (example.image, example.after or b""):
+            digest.update(hashlib.sha256(image).digest())
     return digest.hexdigest()

@@ -27,6 +27,8 @@ STAGES = (
     (1, 3, 1, 6, 320),
 )
 STEM, HEAD, REDUCTION = 32, 1280, 32
+# Blocks whose outputs the neck takes in, and the stride that brings each to one cell of 32 pixels.
+NECK = {"fine": (4, 4), "middle": (10, 2), "coarse": (None, 1)}
 
 
 class ConvNorm(nn.Module):
@@ -68,26 +70,62 @@ class Block(nn.Module):
         return x + y if self.residual else y
 
 
-class EfficientNetLite(nn.Module):
-    """Image [B, 3, H, W], normalised, H and W multiples of 32 → patch features [B, H/32 · W/32, 1280]."""
+class Neck(nn.Module):
+    """Features at strides 8, 16 and 32 in one cell of 32 pixels: convolutions as wide as their stride, summed, ReLU6.
 
-    def __init__(self) -> None:
+    The head alone says what is in a cell; where in the cell, and how large, stands in the finer features. It is a
+    feature pyramid (Lin et al., arXiv 1612.03144) brought down to the coarsest level instead of up to the finest.
+    """
+
+    def __init__(self, channels: dict[str, int], width: int) -> None:
+        super().__init__()
+        for name, inputs in channels.items():
+            stride = NECK[name][1]
+            setattr(self, name, ConvNorm(inputs, width, stride, stride, act=False))
+
+    def forward(self, features: dict[str, Tensor]) -> Tensor:
+        """Map features by name, [B, C, H, W] at their own strides, to [B, width, H/32, W/32]."""
+        first, *others = (getattr(self, name)(x) for name, x in features.items())
+        return functional.relu6(sum(others, start=first))
+
+
+class EfficientNetLite(nn.Module):
+    """Image [B, 3, H, W], normalised, H and W multiples of 32 → patch features [B, H/32 · W/32, C].
+
+    C is 1280, the width of the head, or ``neck``, the width of a `Neck` behind it.
+    """
+
+    def __init__(self, neck: int = 0) -> None:
         super().__init__()
         self.stem = ConvNorm(3, STEM, 3, 2)
-        blocks, channels = [], STEM
+        blocks, channels, widths = [], STEM, []
         for repeats, kernel, stride, expansion, outputs in STAGES:
             for i in range(repeats):
                 blocks.append(Block(channels, outputs, kernel, stride if i == 0 else 1, expansion))
                 channels = outputs
+                widths.append(outputs)
         self.blocks = nn.ModuleList(blocks)
         self.head = ConvNorm(channels, HEAD, 1)
+        taken = {name: HEAD if block is None else widths[block] for name, (block, _) in NECK.items()}
+        self.neck = Neck(taken, neck) if neck else None
+
+    def train(self, mode: bool = True) -> EfficientNetLite:
+        """Train all but the statistics of the pretrained batch norms: batches here are small and mixed."""
+        super().train(mode)
+        for part in (self.stem, self.blocks, self.head):
+            part.train(False)
+        return self
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return patch features in row-major order."""
         x = self.stem(pixels)
-        for block in self.blocks:
-            x = block(x)
-        return self.head(x).flatten(2).transpose(1, 2)
+        outputs: dict[int | None, Tensor] = {}
+        for index, block in enumerate(self.blocks):
+            outputs[index] = x = block(x)
+        outputs[None] = x = self.head(x)
+        if self.neck is not None:
+            x = self.neck({name: outputs[block] for name, (block, _) in NECK.items()})
+        return x.flatten(2).transpose(1, 2)
 
 
 _PART = {"_expand_conv": "expand.conv", "_depthwise_conv": "depthwise.conv", "_project_conv": "project.conv"}
@@ -105,8 +143,12 @@ def rename(name: str) -> str | None:
 
 
 def load_imagenet(tower: EfficientNetLite, state: Mapping[str, Tensor]) -> None:
-    """Load ImageNet weights in the published layout, strictly: a missing or surplus tensor is a RuntimeError."""
-    tower.load_state_dict({ours: value for name, value in state.items() if (ours := rename(name))}, strict=True)
+    """Load ImageNet weights in the published layout, strictly: a missing or surplus tensor is a RuntimeError.
+
+    The neck is not part of them, and keeps what it has.
+    """
+    own = {name: value for name, value in tower.state_dict().items() if name.startswith("neck.")}
+    tower.load_state_dict({ours: value for name, value in state.items() if (ours := rename(name))} | own, strict=True)
 
 
 def imagenet_file() -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -10,7 +11,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreT
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from gmrt.georsmllm.config import EfficientNetLiteConfig, GeoRSMLLMConfig
+from gmrt.georsmllm.coordinates import neighbours, token_losses
 from gmrt.georsmllm.lite import EfficientNetLite
+
+VALUE_WEIGHT = 1.0
+"""Weight of the scalars' loss beside that of the words; both are about 1 for a model that knows nothing."""
 
 
 class Connector(nn.Module):
@@ -30,6 +35,8 @@ class Connector(nn.Module):
         self.fc1 = nn.Linear(vision.hidden_size * config.shuffle**2, width)
         self.fc2 = nn.Linear(width, width)
         self.dropout = nn.Dropout(config.connector_dropout)
+        # As in a ViT: where a token lies is added to what it holds.
+        self.positions = nn.Parameter(0.02 * torch.randn(config.image_tokens, width)) if config.positions else None
 
     def forward(self, features: Tensor) -> Tensor:
         """Return one embedding per group of patches, in row-major order."""
@@ -38,7 +45,7 @@ class Connector(nn.Module):
             folded = features.reshape(-1, g // s, s, g // s, s, channels).permute(0, 1, 3, 2, 4, 5)
             features = folded.reshape(-1, (g // s) ** 2, s * s * channels)
         out: Tensor = self.fc2(self.dropout(nn.functional.gelu(self.fc1(self.norm(features)), approximate="tanh")))
-        return out
+        return out if self.positions is None else out + self.positions
 
 
 class SiglipTower(nn.Module):
@@ -62,6 +69,7 @@ class GeoRSMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
     base_model_prefix = ""
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # the loss is a mean over the batch at hand: the Trainer must not count items for it
     _supports_sdpa = True
 
     def __init__(self, config: GeoRSMLLMConfig) -> None:
@@ -69,10 +77,10 @@ class GeoRSMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         vision: Any = config.vision_config
         text: Any = config.text_config
         lite = isinstance(vision, EfficientNetLiteConfig)
-        self.tower: nn.Module = EfficientNetLite() if lite else SiglipTower(vision)
+        self.tower: nn.Module = EfficientNetLite(vision.neck) if lite else SiglipTower(vision)
         self.connector = Connector(config)
         self.decoder = AutoModelForCausalLM.from_config(text)
-        self.regression = nn.Linear(text.hidden_size, config.regression_outputs) if config.regression_outputs else None
+        self.regression = nn.Linear(text.hidden_size, len(config.measures)) if config.measures else None
         self._tied_weights_keys = {
             f"decoder.{k}": f"decoder.{v}" for k, v in (self.decoder._tied_weights_keys or {}).items()
         }
@@ -121,7 +129,7 @@ class GeoRSMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
             raise ValueError(f"{int(places.sum())} image placeholders for {rows.shape[0]} image embeddings")
         return embeds.masked_scatter(places[..., None], rows)
 
-    def forward(
+    def forward(  # noqa: PLR0913, PLR0917  # as Hugging Face's models take their inputs
         self,
         input_ids: Tensor | None = None,
         pixel_values: Tensor | None = None,
@@ -131,6 +139,10 @@ class GeoRSMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         labels: Tensor | None = None,
+        values: Tensor | None = None,
+        outputs: Tensor | None = None,
+        spread: Tensor | None = None,
+        numbers: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Run the whole model; ``labels`` [B, S] (−100 ignored) adds the shifted cross-entropy.
@@ -138,7 +150,9 @@ class GeoRSMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         Images come as ``pixel_values`` [N, 3, H, W], as a frozen tower's ``image_features`` [N, P, C], or as ready
         ``image_embeds`` [N, T, D]. ``attention_mask`` is [B, S], or the additive mask [B, 1, S, S] of packed questions.
         With ``labels``, ``logits`` are those of the labelled positions only [n, V], in order: the head is not run where
-        nothing is to be learnt.
+        nothing is to be learnt. ``values`` and ``outputs`` [B, S], as `packing.Row` has them, add the smooth L1 loss of
+        the regression head where ``outputs`` is not −1. ``spread`` [B, S] marks labels that are coordinates, taught as
+        `coordinates.token_losses` says with the tokens ``numbers`` [1000]. Raises ValueError for values without a head.
         """
         if inputs_embeds is None:
             if input_ids is None:
@@ -155,8 +169,40 @@ class GeoRSMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         hidden = self.decoder.model(inputs_embeds=inputs_embeds, **masks, use_cache=False).last_hidden_state
         wanted = labels[:, 1:] != -100
         logits = self.decoder.lm_head(hidden[:, :-1][wanted])
-        loss = nn.functional.cross_entropy(logits, labels[:, 1:][wanted])
+        if spread is None or numbers is None:
+            loss = nn.functional.cross_entropy(logits, labels[:, 1:][wanted])
+        else:
+            loss = token_losses(logits, labels[:, 1:][wanted], spread[:, 1:][wanted], numbers, self.neighbours).mean()
+        if self.regression is not None:
+            loss = loss + VALUE_WEIGHT * self._value_loss(hidden, values, outputs)
+        elif values is not None:
+            raise ValueError("the batch holds scalars and the model has no regression head: configure its measures")
         return CausalLMOutputWithPast(loss=loss, logits=logits)
+
+    @cached_property
+    def neighbours(self) -> Tensor:
+        """Targets of coordinates, see `coordinates.neighbours`."""
+        return neighbours().to(self.device)
+
+    def measured(self, hidden: Tensor) -> Tensor:
+        """Every scalar in its unit, [..., K], from last hidden states [..., D]; raises ValueError without a head."""
+        if self.regression is None:
+            raise ValueError("the model has no regression head: its configuration names no measures")
+        scales = [(measure["std"], measure["mean"]) for measure in self.config.measures]
+        std, mean = torch.tensor(scales, dtype=hidden.dtype, device=hidden.device).T
+        out: Tensor = self.regression(hidden) * std + mean
+        return out
+
+    def _value_loss(self, hidden: Tensor, values: Tensor | None, outputs: Tensor | None) -> Tensor:
+        """Smooth L1 on the scalars of a batch; 0 without any, and still a function of the head, which DDP asks for."""
+        assert self.regression is not None
+        if values is None or outputs is None:
+            zero: Tensor = self.regression(hidden[:, 0]).sum() * 0.0
+            return zero
+        places = outputs >= 0
+        guesses = self.regression(hidden[places]).gather(1, outputs[places][:, None])[:, 0]
+        total = nn.functional.smooth_l1_loss(guesses.float(), values[places], reduction="sum")
+        return total / places.sum().clamp(min=1)
 
     def prepare_inputs_for_generation(self, input_ids: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Pass the images on the first step only: afterwards they are in the cache."""

@@ -7,47 +7,119 @@ positions go on from the prefix: to the model each branch is a prompt of its own
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gmrt.georsmllm.coordinates import number_ids
 from gmrt.georsmllm.processor import GeoRSMLLMProcessor
+from gmrt.runtime.points import has_regions
+from gmrt.runtime.scalar import VALUE
 
 IGNORE = -100
 
 
 @dataclass(frozen=True)
 class Row:
-    """A packed row: ids, labels, positions int64 [S]; branch int64 [S] is 0 for the prefix, −1 for padding."""
+    """A packed row: ids, labels, positions int64 [S]; branch int64 [S] is 0 for the prefix, −1 for padding.
+
+    Where the token that opens a scalar comes next, at the end of its prompt, ``values`` float32 [S] is the number in
+    standard deviations from its mean, and ``outputs`` int64 [S] the index of its measure; elsewhere NaN and −1.
+    ``spread`` bool [S] marks labels that are coordinates, whose neighbours are nearly right.
+    """
 
     ids: np.ndarray
     labels: np.ndarray
     positions: np.ndarray
     branch: np.ndarray
+    values: np.ndarray
+    outputs: np.ndarray
+    spread: np.ndarray
 
 
-def pack(processor: GeoRSMLLMProcessor, turns: Sequence[tuple[str, str]], images: int = 1) -> Row:
-    """Pack (question, answer) pairs about the same images into one row; only answers carry labels."""
+@dataclass(frozen=True)
+class Turn:
+    """One question about an image and its answer.
+
+    A scalar has its number, in its unit, as ``value`` and its name as ``measure``; its answer is `value_answer`.
+    """
+
+    question: str
+    answer: str
+    value: float | None = None
+    measure: str = ""
+
+
+def value_answer(measure: str) -> str:
+    """The words of an answer whose number comes from the regression head."""
+    return f"{VALUE} {measure}"
+
+
+def pack(
+    processor: GeoRSMLLMProcessor,
+    turns: Sequence[Turn | tuple[str, str]],
+    images: int = 1,
+    measures: Sequence[Mapping[str, Any]] = (),
+) -> Row:
+    """Pack turns, or pairs of question and answer, about the same images into one row; only answers carry labels.
+
+    ``measures`` are the model's (`GeoRSMLLMConfig.measures`). Raises ValueError for a turn with a value whose measure
+    is not among them, or whose answer does not open with the token of a scalar.
+    """
     ids: list[int] = []
     labels: list[int] = []
     positions: list[int] = []
     branch: list[int] = []
-    for number, (question, answer) in enumerate(turns, start=1):
-        prompt = processor.encode(question, images)
+    values: list[float] = []
+    outputs: list[int] = []
+    spread: list[bool] = []
+    coordinates = set(number_ids(processor.backend) or ())
+    for number, given in enumerate(turns, start=1):
+        turn = given if isinstance(given, Turn) else Turn(*given)
+        prompt = processor.encode(turn.question, images)
         if not ids:
             ids.extend(prompt.ids[: prompt.prefix].tolist())
             labels.extend([IGNORE] * prompt.prefix)
             positions.extend(range(prompt.prefix))
             branch.extend([0] * prompt.prefix)
-        suffix, target = prompt.suffix_ids.tolist(), processor.answer_ids(answer)
+            values.extend([np.nan] * prompt.prefix)
+            outputs.extend([-1] * prompt.prefix)
+            spread.extend([False] * prompt.prefix)
+        suffix, target = prompt.suffix_ids.tolist(), processor.answer_ids(turn.answer)
         ids.extend(suffix + target)
         labels.extend([IGNORE] * len(suffix) + target)
         positions.extend(range(prompt.prefix, prompt.prefix + len(suffix) + len(target)))
         branch.extend([number] * (len(suffix) + len(target)))
-    return Row(*(np.asarray(values, dtype=np.int64) for values in (ids, labels, positions, branch)))
+        located = has_regions(turn.answer)
+        spread.extend([False] * len(suffix) + [located and token in coordinates for token in target])
+        value, output = _scaled(processor, turn, target, measures)
+        values.extend([np.nan] * (len(suffix) - 1) + [value] + [np.nan] * len(target))
+        outputs.extend([-1] * (len(suffix) - 1) + [output] + [-1] * len(target))
+    whole = (np.asarray(column, dtype=np.int64) for column in (ids, labels, positions, branch))
+    return Row(
+        *whole,
+        np.asarray(values, dtype=np.float32),
+        np.asarray(outputs, dtype=np.int64),
+        np.asarray(spread, dtype=bool),
+    )
+
+
+def _scaled(
+    processor: GeoRSMLLMProcessor, turn: Turn, target: Sequence[int], measures: Sequence[Mapping[str, Any]]
+) -> tuple[float, int]:
+    """A turn's value in standard deviations from the mean, and the index of its measure; NaN and −1 without one."""
+    if turn.value is None:
+        return np.nan, -1
+    index = next((i for i, measure in enumerate(measures) if measure["name"] == turn.measure), -1)
+    if index < 0:
+        raise ValueError(f"the model has no measure {turn.measure!r}: name it in its configuration's measures")
+    if target[0] != processor.backend.token_to_id(VALUE):
+        raise ValueError(f"the answer to {turn.question!r} has a value and must open with {VALUE}, not {turn.answer!r}")
+    return (turn.value - measures[index]["mean"]) / measures[index]["std"], index
 
 
 def branch_mask(branch: Tensor) -> Tensor:
@@ -61,16 +133,29 @@ def branch_mask(branch: Tensor) -> Tensor:
 
 
 def collate(rows: Sequence[Row], pad: int) -> dict[str, Tensor]:
-    """Pad rows to the longest: input_ids, labels, position_ids [B, S]; attention_mask [B, 1, S, S] by branches."""
+    """Pad rows to the longest: input_ids, labels, position_ids [B, S]; attention_mask [B, 1, S, S] by branches.
+
+    Where any row holds a scalar, values float32 and outputs int64 [B, S] come with them, and where any holds a
+    coordinate, spread bool [B, S].
+    """
     size = max(len(row.ids) for row in rows)
 
-    def stack(values: list[np.ndarray], fill: int) -> Tensor:
+    def stack(values: list[np.ndarray], fill: float) -> Tensor:
         return torch.from_numpy(np.stack([np.pad(v, (0, size - len(v)), constant_values=fill) for v in values]))
 
     branch = stack([row.branch for row in rows], -1)
+    extra = {}
+    if any((row.outputs >= 0).any() for row in rows):
+        extra = {
+            "values": stack([row.values for row in rows], np.nan),
+            "outputs": stack([row.outputs for row in rows], -1),
+        }
+    if any(row.spread.any() for row in rows):
+        extra["spread"] = stack([row.spread for row in rows], 0)
     return {
         "input_ids": stack([row.ids for row in rows], pad),
         "labels": stack([row.labels for row in rows], IGNORE),
         "position_ids": stack([row.positions for row in rows], 0),
         "attention_mask": branch_mask(branch),
+        **extra,
     }

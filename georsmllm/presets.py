@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,12 +39,12 @@ _TINY_TEXT: dict[str, Any] = {
 
 PRESETS: dict[str, dict[str, Any]] = {
     "nano": {
-        "vision_config": {"model_type": "efficientnet_lite", "image_size": 256},
+        "vision_config": {"model_type": "efficientnet_lite", "image_size": 256, "neck": 512},
         "text_config": {
             "model_type": "llama",
             "hidden_size": 256,
             "intermediate_size": 704,
-            "num_hidden_layers": 6,
+            "num_hidden_layers": 4,
             "num_attention_heads": 8,
             "num_key_value_heads": 4,
             "max_position_embeddings": 1024,
@@ -51,7 +52,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "image_mean": LITE_MEAN,
         "image_std": LITE_STD,
-        "max_images": 1,  # no recipe trains it on pairs yet
+        "positions": True,
     },
     "edge-256m": {
         "vision_config": {
@@ -90,8 +91,18 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def configure(name: str, backend: Tokenizer, *, image: str = nano.IMAGE, eos: str = nano.EOS) -> GeoRSMLLMConfig:
-    """Return a preset's configuration for a tokenizer; raises KeyError with the known names for an unknown preset."""
+def configure(
+    name: str,
+    backend: Tokenizer,
+    *,
+    image: str = nano.IMAGE,
+    eos: str = nano.EOS,
+    measures: Sequence[Mapping[str, Any]] = (),
+) -> GeoRSMLLMConfig:
+    """Return a preset's configuration for a tokenizer, with a regression head for ``measures``.
+
+    Raises KeyError with the known names for an unknown preset.
+    """
     if name not in PRESETS:
         raise KeyError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
     fields = {**PRESETS[name]}
@@ -102,15 +113,19 @@ def configure(name: str, backend: Tokenizer, *, image: str = nano.IMAGE, eos: st
         "eos_token_id": backend.token_to_id(eos),
         "pad_token_id": None,
     }
-    return GeoRSMLLMConfig(**fields, image_token_id=token_id(backend, image))
+    return GeoRSMLLMConfig(**fields, image_token_id=token_id(backend, image), measures=[dict(m) for m in measures])
 
 
 def build(
-    name: str, *, backend: Tokenizer | None = None, seed: int = 0
+    name: str,
+    *,
+    backend: Tokenizer | None = None,
+    seed: int = 0,
+    measures: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[GeoRSMLLMForConditionalGeneration, GeoRSMLLMProcessor]:
     """Build a preset with random weights (seeded) and a processor; without ``backend``, the field's words make one."""
     backend = backend or nano.train_tokenizer(tokenizer_texts([]))
-    config = configure(name, backend)
+    config = configure(name, backend, measures=measures)
     torch.manual_seed(seed)
     model = GeoRSMLLMForConditionalGeneration(config).eval()
     processor = make_processor(config, backend, eos=nano.EOS, image=nano.IMAGE, template=nano.CHAT_TEMPLATE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 CAPTION = (
     "describe",
     "describe the image",
@@ -39,3 +41,24 @@ IS_CLASS = (
     "is the land use {}?",
     "does the image belong to the class {}?",
 )
+
+IMPERATIVES = frozenset(
+    {
+        *("caption", "classify", "compare", "count", "describe", "detect", "draw", "estimate", "find", "fit", "give"),
+        *("locate", "mark", "measure", "name", "outline", "point", "predict", "put", "segment", "show", "summarise"),
+        *("tell", "trace", "work", "write"),
+    }
+)
+"""Verbs that requests begin with: one of the openings may stand before them."""
+OPENINGS = ("please", "can you", "could you", "can you please")
+
+
+def reword(text: str, rng: np.random.Generator) -> str:
+    """The same request without its "?" or with a stop, or asked politely where it begins with a verb."""
+    bare = text.rstrip(" .?!")
+    first, *rest = bare.split(" ")
+    if first.lower() in IMPERATIVES and rest and rng.random() < 0.6:
+        opening = OPENINGS[int(rng.integers(len(OPENINGS)))]
+        ending = "" if rng.random() < 0.5 else "." if opening == "please" else "?"
+        return f"{opening} {first.lower()} {' '.join(rest)}{ending}"
+    return bare if text.rstrip() != bare else f"{bare}."

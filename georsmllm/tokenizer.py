@@ -12,9 +12,11 @@ from collections.abc import Iterable
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from gmrt.runtime.points import TAGS
+from gmrt.runtime.scalar import VALUE
 
 PAD, EOS, USER, ASSISTANT, IMAGE = "<pad>", "<eos>", "<user>", "<assistant>", "<image>"
 CONTROL = (PAD, EOS, USER, ASSISTANT, IMAGE)
+ADDED = (*TAGS, VALUE)
 NUMBERS = 1000
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
@@ -48,7 +50,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 4096) -> Tokenizer:
     numbers = [f"▁{n}" for n in range(NUMBERS)]
     fallback = [f"<0x{byte:02X}>" for byte in range(256)]
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - NUMBERS - len(fallback) - len(TAGS) - 10,
+        vocab_size=vocab_size - NUMBERS - len(fallback) - len(ADDED) - 10,
         special_tokens=list(CONTROL),
         initial_alphabet=[*"abcdefghijklmnopqrstuvwxyz0123456789▁.,;:?!'\"()-/%+&"],
         show_progress=False,
@@ -67,14 +69,14 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 4096) -> Tokenizer:
     bpe.decoder = decoders.Sequence(
         [
             decoders.Replace("▁", " "),
-            *(decoders.Replace(tag, f" {tag}") for tag in TAGS),  # the space that lstrip took when encoding
+            *(decoders.Replace(tag, f" {tag}") for tag in ADDED),  # the space that lstrip took when encoding
             decoders.ByteFallback(),
             decoders.Fuse(),
             decoders.Strip(" ", 1, 0),
         ]
     )
     bpe.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in CONTROL])
-    bpe.add_tokens([AddedToken(tag, special=False, normalized=False, lstrip=True) for tag in TAGS])
+    bpe.add_tokens([AddedToken(tag, special=False, normalized=False, lstrip=True) for tag in ADDED])
     return bpe
 
 

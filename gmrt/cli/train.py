@@ -11,7 +11,9 @@ from gmrt.cli.options import needing
 
 
 def train(config: Annotated[Path, typer.Argument(help="The recipe: data, model and schedule.")]) -> None:
-    """Train a checkpoint. Needs the extra `train`."""
+    """Train a checkpoint and print its path; run again, it goes on where it was cut. Needs the extra train."""
     with needing("train,cpu"):
         from gmrt.georsmllm import train as training
-    training.main(config)
+    checkpoint = training.main(config)
+    if training.processes().is_main_process:
+        typer.echo(checkpoint)

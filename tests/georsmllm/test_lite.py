@@ -61,3 +61,27 @@ def test_a_missing_tensor_is_not_passed_over(tower: EfficientNetLite) -> None:
     with pytest.raises(RuntimeError, match=r"blocks\.7\.depthwise\.norm\.weight"):
         load_imagenet(EfficientNetLite(), state)
     assert rename("_fc.weight") is None
+
+
+def test_the_neck_keeps_every_cell_apart_and_pretrained_norms_fixed() -> None:
+    """Guards against a neck that mixes cells, and training that moves the statistics of the pretrained norms."""
+    torch.manual_seed(0)
+    tower = EfficientNetLite(neck=16).train()
+    assert tower.neck is not None
+    features = {
+        "fine": torch.zeros(1, 40, 8, 8),
+        "middle": torch.zeros(1, 112, 4, 4),
+        "coarse": torch.zeros(1, 1280, 2, 2),
+    }
+    tower.neck.eval()
+    still = tower.neck(features)
+    features["fine"][0, :, 5, 2] = 3.0  # in the cell of row 1 and column 0
+    changed = (tower.neck(features) != still).any(dim=1)[0]
+    assert changed.tolist() == [[False, False], [True, False]]
+
+    tower.train()
+    before = {name: value.clone() for name, value in tower.named_buffers()}
+    assert tower(torch.randn(2, 3, 64, 64)).shape == (2, 4, 16)
+    moved = {name for name, value in tower.named_buffers() if not torch.equal(value, before[name])}
+    assert moved
+    assert all(name.startswith("neck.") for name in moved)

@@ -57,3 +57,26 @@ def test_the_mask_is_causal_and_hides_other_branches() -> None:
     mask = branch_mask(torch.tensor([[0, 1, 1, 2, -1]]))[0, 0] == 0
     expected = [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 0, 0, 1, 0], [1, 0, 0, 0, 1]]
     assert mask.int().tolist() == expected
+
+
+def test_coordinates_are_marked_and_other_numbers_are_not(
+    parts: tuple[GeoRSMLLMForConditionalGeneration, GeoRSMLLMProcessor],
+) -> None:
+    """Guards against a count whose neighbours are taught as nearly right, and a coordinate that must hit its cell."""
+    _, processor = parts
+    row = pack(processor, [*TURNS, ("locate the 2 ships", "<box> 37 2 512 999"), ("where?", "none")])
+    assert processor.backend.decode(row.labels[row.spread].tolist()).split() == ["37", "2", "512", "999"]
+    assert set(row.branch[row.spread].tolist()) == {4}
+    assert (row.labels[row.spread] == row.ids[row.spread]).all()
+
+
+def test_batches_without_a_coordinate_have_no_marks(
+    parts: tuple[GeoRSMLLMForConditionalGeneration, GeoRSMLLMProcessor],
+) -> None:
+    """Guards against marks on padding, and against work for nothing."""
+    _, processor = parts
+    words, placed = pack(processor, TURNS), pack(processor, [("locate the ship", "<point> 5 6")])
+    assert "spread" not in collate([words], pad=0)
+    marks = collate([words, placed], pad=0)["spread"]
+    assert marks.dtype == torch.bool
+    assert marks.sum(dim=1).tolist() == [0, 2]

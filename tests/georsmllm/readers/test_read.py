@@ -13,6 +13,7 @@ import rasterio
 
 from gmrt.georsmllm import readers
 from gmrt.georsmllm.data import DatasetError
+from gmrt.georsmllm.objects import SceneLabels
 from gmrt.georsmllm.readers import READERS, BadRecord, Record, load, read, to_example
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -105,8 +106,19 @@ def test_examples_hold_encoded_images(tmp_path: Path, pictures: Callable[..., No
         dataset.write(rgb)
     example = to_example(Record("1", (tif,)))
     np.testing.assert_array_equal(load(example.image).rgb, rgb.transpose(1, 2, 0))
-    with pytest.raises(DatasetError, match=r"pair"):
-        to_example(Record("1", (png, png)))
+
+
+def test_pairs_and_objects_survive_in_an_example(tmp_path: Path, pictures: Callable[..., None]) -> None:
+    """Guards against a pair whose images change places, and against objects lost before requests are made of them."""
+    pictures("before.png", width=6)
+    pictures("after.png", width=7)
+    before, after = tmp_path / "before.png", tmp_path / "after.png"
+    pair = to_example(Record("1", (before, after)))
+    assert (pair.image, pair.after, pair.labels) == (before.read_bytes(), after.read_bytes(), None)
+    labels = SceneLabels(exhaustive=frozenset({"car"}))
+    assert to_example(Record("1", (before,), labels)).labels is labels
+    with pytest.raises(DatasetError, match=r"has 3 images: an example is one image or a pair"):
+        to_example(Record("1", (before, before, after)))
 
 
 @pytest.mark.parametrize("module", sorted(Path(readers.__file__).parent.glob("*.py")), ids=lambda path: path.stem)

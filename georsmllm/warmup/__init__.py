@@ -1,0 +1,1 @@
+"""Tower warm-up: dense supervision, before a language model has to make sense of what the tower sees."""
