@@ -8,14 +8,21 @@ export HF_HUB_OFFLINE = 1
 
 .PHONY: demo test check bench clean
 
-# The lean install: no torch in it. Draws a scene, looks at it, answers.
+# The demo's scene, and what is asked of it: the scene's JSON lists what else can be asked, with the answers.
+DEMO = runs/demo
+DEMO_SCENE ?= --kind port --seed 3
+DEMO_ASK ?= "describe" --ask "how many ships are there?" --ask "locate the ships" \
+	--ask "outline the rectangular buildings at the top right"
+
+# The lean install: no torch in it. Draws a scene in a style that no model was trained on, asks, and compares.
 demo: $(VENV)/.ready
-	@mkdir -p runs/demo
-	$(VENV)/bin/gmrt sample runs/demo/sample.tif
-	$(VENV)/bin/gmrt infer runs/demo/sample.tif "describe" --format json
+	@mkdir -p $(DEMO)
 	@$(VENV)/bin/python -c "import importlib.util as u; raise SystemExit('torch is installed' if u.find_spec('torch') else 0)"
-	@echo "torch is not installed in $(VENV), and the answer is:"
-	@$(VENV)/bin/gmrt infer runs/demo/sample.tif "describe"
+	$(VENV)/bin/gmrt sample $(DEMO)/scene.tif $(DEMO_SCENE)
+	$(VENV)/bin/gmrt infer $(DEMO)/scene.tif $(DEMO_ASK) \
+		--format json --output $(DEMO)/answers.jsonl --overlay $(DEMO)/annotated.png
+	@$(VENV)/bin/python examples/compare.py $(DEMO)/scene.json $(DEMO)/answers.jsonl
+	@echo "The places are drawn in $(DEMO)/annotated.png. torch is not installed in $(VENV)."
 
 test: $(VENV_DEV)/.ready
 	$(VENV_DEV)/bin/python -m pytest -q -n 2 --dist loadfile

@@ -1,4 +1,4 @@
-"""Make the README's picture: generated scenes, the question, and what the shipped model answers.
+"""Make the README's picture: generated scenes, what the shipped model says of each, and where it finds things.
 
 python examples/describe_picture.py docs/img/describe.png
 """
@@ -13,32 +13,35 @@ from pathlib import Path
 import matplotlib as mpl
 
 import gmrt
-from gmrt.runtime.sample import write_sample
+from gmrt.georsmllm.scenes import STYLES_TEST, generate, write_scene
+from gmrt.runtime.overlay import annotate
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-KINDS = ("storagetanks", "tenniscourt", "beach")
+# Kind of scene, seed, and what to locate. The styles are ones that no model of ours is trained on.
+PANELS = (
+    ("port", 3, "locate the ships"),
+    ("tank farm", 3, "outline the white storage tanks"),
+    ("airport", 3, "locate the airplanes as rotated boxes"),
+)
 
 
 def main(target: Path) -> None:
-    """Draw one panel for each kind of scene with the description and a yes/no answer below it."""
+    """Draw one panel for each scene: the places of one answer over it, and two answers in words below it."""
     model = gmrt.load()
-    figure, axes = plt.subplots(1, len(KINDS), figsize=(10.5, 4.3), dpi=90)
+    figure, axes = plt.subplots(1, len(PANELS), figsize=(10.5, 4.5), dpi=90)
     with tempfile.TemporaryDirectory() as folder:
-        for axis, kind in zip(axes, KINDS, strict=True):
-            path = Path(folder) / f"{kind}.tif"
-            write_sample(path, kind=kind)
+        for axis, (kind, seed, prompt) in zip(axes, PANELS, strict=True):
+            path = Path(folder) / "scene.tif"
+            write_scene(generate(seed, kind=kind, style=STYLES_TEST[seed % len(STYLES_TEST)], size=512), path)
             view = model.look(path)
-            water = view.ask("is this a beach?", yes_no=True)
-            axis.imshow(view.scenes[0].rgb)
+            located = view.ask(prompt)
+            axis.imshow(annotate(view.scenes[0].rgb, [located.points]))
             axis.set_axis_off()
-            axis.set_title(f'gmrt infer {path.name} "describe"', family="monospace", size=8.5)
-            lines = [
-                textwrap.fill(view.ask("describe").text, 44),
-                f'"is this a beach?"  {water.text}  ({water.confidence:.0%})',
-            ]
-            axis.text(0.5, -0.03, "\n".join(lines), transform=axis.transAxes, ha="center", va="top", size=9)
+            axis.set_title(f'"{prompt}"', family="monospace", size=8.5)
+            below = textwrap.fill(f'"describe"  {view.ask("describe").text}', 52)
+            axis.text(0.5, -0.03, below, transform=axis.transAxes, ha="center", va="top", size=9)
     figure.subplots_adjust(left=0.01, right=0.99, top=0.95, bottom=0.2, wspace=0.05)
     figure.savefig(target)
 

@@ -18,14 +18,16 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may look anything up
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of twelve small generated scenes, each named by its kind; read-only."""
-    from gmrt.runtime.sample import KINDS, write_sample
+    """A folder of twelve small generated scenes, each named by its kind in one word; read-only."""
+    from gmrt.georsmllm.scenes import generate
+    from gmrt.runtime.raster import encode_png
 
     folder = tmp_path_factory.mktemp("pictures")
-    kinds = list(KINDS)
+    kinds = ("tank farm", "river", "parking lot", "sports", "marina")
     for seed in range(12):
         kind = kinds[seed % len(kinds)]
-        write_sample(folder / f"{kind}-{seed}.png", seed=seed, size=64, kind=kind)
+        image = generate(seed, size=64, kind=kind).image
+        (folder / f"{kind.replace(' ', '')}-{seed}.png").write_bytes(encode_png(image))
     return folder
 
 

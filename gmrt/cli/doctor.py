@@ -138,4 +138,7 @@ def _bundle(path: Path | None) -> Check:
         manifest = verify(path or SHIPPED)
     except GmrtError as error:
         return Check("bundle", "wrong", str(error))
-    return Check("bundle", "ok", f"{manifest.name} {manifest.id}, {manifest.precision}; every file has its hash")
+    detail = f"{manifest.name} {manifest.id}, {manifest.precision}; every file has its hash"
+    if manifest.familiar is None:
+        detail += "; no profile of what it was calibrated on, so it flags no image as unfamiliar"
+    return Check("bundle", "ok", detail)

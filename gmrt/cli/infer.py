@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gmrt.cli.folder import answer_folder
-from gmrt.cli.options import BundleOption, FormatOption, OutputOption, ProviderOption, SeedOption
+from gmrt.cli.options import BundleOption, FormatOption, OutputOption, OverlayOption, Points, ProviderOption, SeedOption
 from gmrt.cli.output import json_line, say_notes, write_atomically
 from gmrt.runtime.errors import PromptError, SceneError
 
@@ -26,19 +26,27 @@ def infer(
     bundle: BundleOption = None,
     output_format: FormatOption = "text",
     output: OutputOption = None,
+    overlay: OverlayOption = None,
     bands: Annotated[
         str | None,
         typer.Option(
             metavar="R,G,B", help="What to see as red, green and blue: names, numbers, or red=4,green=3,blue=2."
         ),
     ] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="End an answer after this many tokens.")] = 128,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="End an answer after this many tokens, 256 if there is room.")
+    ] = None,
     temperature: Annotated[
         float, typer.Option(min=0, help="0 takes the likeliest token; above it, tokens are sampled.")
     ] = 0.0,
     seed: SeedOption = 0,
     choices: Annotated[str | None, typer.Option(metavar="A,B,C", help="Answer with one of these.")] = None,
     yes_no: Annotated[bool, typer.Option("--yes-no", help="Answer with yes or no.")] = False,
+    number: Annotated[bool, typer.Option("--number", help="Answer with a whole number from 0 to 999.")] = False,
+    points: Annotated[Points | None, typer.Option(help="Answer with places, of any kind or of this one.")] = None,
+    max_regions: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="With --points: at most this many places.")
+    ] = None,
     provider: ProviderOption = "cpu",
     max_memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Refuse a bundle that would need more, for example 2GiB.")
@@ -47,12 +55,17 @@ def infer(
     """Ask about an image. Two images are a pair; a folder is answered image by image, as JSON lines."""
     images, prompt = split(words)
     prompts = (prompt, *(ask or ()))
+    if overlay is not None:
+        _check_overlay(overlay, images)
     decoding: dict[str, Any] = {
         "max_tokens": max_tokens,
         "temperature": temperature,
         "seed": seed,
         "choices": comma_separated(choices),
         "yes_no": yes_no,
+        "number": number,
+        "points": True if points == "any" else points or False,
+        "max_regions": max_regions,
     }
     from gmrt.runtime.model import load
 
@@ -64,8 +77,9 @@ def infer(
     view = model.look(images[0], bands=bands) if len(images) == 1 else _pair(model, images, bands)
     say_notes(view.notes)
     if output is None and output_format == "text" and sys.stdout.isatty():
-        for question in prompts:
-            _stream(view, question, decoding)
+        streamed = [_stream(view, question, decoding) for question in prompts]
+        if overlay is not None:
+            _draw(view, streamed, overlay)
         return
     answers = [view.ask(question, **decoding) for question in prompts]
     if output_format == "json":
@@ -74,6 +88,8 @@ def infer(
         text = "".join(f"{answer}\n" for answer in answers)
         for answer in answers:
             _say_when_cut(answer)
+    if overlay is not None:
+        _draw(view, answers, overlay)
     if output is None:
         typer.echo(text, nl=False)
     else:
@@ -110,16 +126,39 @@ def _pair(model: Model, images: Sequence[Path], bands: str | None) -> View:
     return model.compare(read_scene(before, bands=bands), read_scene(after, bands=bands))
 
 
-def _stream(view: View, prompt: str, decoding: dict[str, Any]) -> None:
+def _check_overlay(overlay: Path, images: Sequence[Path]) -> None:
+    if images[0].is_dir():
+        raise SceneError("--overlay draws over one image: give one of the folder's images by name")
+    if any(overlay.exists() and image.exists() and overlay.samefile(image) for image in images):
+        raise SceneError(f"--overlay {overlay} is the image that is asked about: name another file")
+
+
+def _draw(view: View, answers: Iterable[Answer], overlay: Path) -> None:
+    """Draw the places of the answers over the image, of a pair over the second; say on stderr which colour is whose."""
+    from gmrt.runtime.overlay import annotate, colour_name
+    from gmrt.runtime.raster import encode_png
+
+    placed = [answer for answer in answers if answer.points]
+    picture = annotate(view.scenes[-1].rgb, [answer.points for answer in placed])
+    write_atomically(overlay, encode_png(picture))
+    for group, answer in enumerate(placed):
+        typer.echo(f"gmrt: {overlay}: {colour_name(group)}: {answer.prompt} ({len(answer.points)})", err=True)
+    if not placed:
+        say_notes([f"no answer names a place, so nothing is drawn in {overlay}"])
+
+
+def _stream(view: View, prompt: str, decoding: dict[str, Any]) -> Answer:
     """Print an answer on a terminal as it grows."""
-    from gmrt.runtime.model import Finished, TextEvent
+    from gmrt.runtime.model import TextEvent
 
     for event in view.stream(prompt, **decoding):
         if isinstance(event, TextEvent):
             typer.echo(event.text, nl=False)
-        elif isinstance(event, Finished):
-            typer.echo()
-            _say_when_cut(event.answer)
+        else:
+            answer = event.answer
+    typer.echo()
+    _say_when_cut(answer)
+    return answer
 
 
 def _say_when_cut(answer: Answer) -> None:

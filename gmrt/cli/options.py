@@ -15,6 +15,7 @@ Format = Literal["text", "json"]
 Provider = Literal["cpu", "cuda", "tensorrt"]
 Target = Literal["cpu", "cuda", "tensorrt"]
 Precision = Literal["fp32", "fp16", "int8", "int4"]
+Points = Literal["any", "point", "box", "obb", "poly"]
 
 FormatOption = Annotated[Format, typer.Option("--format", help="Text for people, or one JSON object per line.")]
 BundleOption = Annotated[
@@ -33,6 +34,20 @@ OutputOption = Annotated[
     Path | None,
     typer.Option(
         "--output", "-o", metavar="FILE", callback=_in_a_folder, help="Write the result here instead of to stdout."
+    ),
+]
+
+
+def _png_in_a_folder(path: Path | None) -> Path | None:
+    if path is not None and path.suffix.lower() != ".png":
+        raise typer.BadParameter(f"{path} does not end in .png, and a picture is written as one")
+    return _in_a_folder(path)
+
+
+OverlayOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="OUT.png", callback=_png_in_a_folder, help="Draw the places of the answers over the image, here."
     ),
 ]
 ProviderOption = Annotated[Provider, typer.Option(help="What computes.")]

@@ -22,11 +22,11 @@ def say_notes(notes: Iterable[str]) -> None:
         typer.echo(f"gmrt: note: {note}", err=True)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write under a temporary name beside ``path`` and rename, so that a reader sees all of it or nothing new."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write text, as UTF-8, or bytes: all of it or nothing new, by way of a temporary name beside ``path``."""
     part = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        part.write_text(text, encoding="utf-8")
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -32,12 +32,15 @@ def verify(
         "files": len(manifest.files),
         "bytes": sum(entry.bytes for entry in manifest.files.values()),
         "golden": {"firm": found.firm, "matched": found.matched},
+        "flags_unfamiliar": manifest.familiar is not None,
     }
     lines = [
         f"{manifest.name} {manifest.id}, {manifest.precision} for {manifest.target}",
         f"{report['files']} files, {report['bytes'] / 1e6:.1f} MB: each is as the manifest says",
         f"golden answers: {found.matched} of {found.firm} firm tokens came out as at the export",
     ]
+    if manifest.familiar is None:
+        lines.append("no profile of what was calibrated on: no image is flagged as unfamiliar")
     passed = found.ok
     if checkpoint is not None:
         with needing("export,cpu"):

@@ -12,7 +12,8 @@ import pytest
 from fabricate import make_bundle
 
 from gmrt.cli import main
-from gmrt.runtime.sample import write_sample
+from gmrt.georsmllm.scenes import generate, write_scene
+from gmrt.runtime.raster import encode_png
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A georeferenced scene."""
     path = tmp_path_factory.mktemp("scene") / "tanks.tif"
-    write_sample(path, size=64)
+    write_scene(generate(0, size=64, kind="tank farm"), path)
     return path
 
 
@@ -62,6 +63,10 @@ def folder(tmp_path: Path) -> Path:
     place = tmp_path / "images"
     place.mkdir()
     for seed, name in enumerate(("a.tif", "b.png", "c.tif")):
-        write_sample(place / name, seed=seed, size=64, kind="beach")
+        drawn = generate(seed, size=64, kind="river")
+        if name.endswith(".png"):
+            (place / name).write_bytes(encode_png(drawn.image))
+        else:
+            write_scene(drawn, place / name)
     (place / "notes.txt").write_text("not an image")
     return place

@@ -15,6 +15,7 @@ import rasterio
 
 import gmrt as package
 from gmrt.cli import options
+from gmrt.georsmllm.scenes import STYLES_TEST, STYLES_TRAIN
 from gmrt.runtime.errors import MissingExtraError
 
 
@@ -44,22 +45,41 @@ print({"numpy", "onnxruntime", "rasterio", "tokenizers", "jinja2", "rich", "torc
 
 
 def test_sample_is_georeferenced(gmrt: Callable, tmp_path: Path) -> None:
-    """Guards against a sample that shows nothing of what the command does with georeferences."""
+    """Guards against a sample that shows nothing of what the command does with georeferences, or has no truth."""
     path = tmp_path / "scene.tif"
-    run = gmrt("sample", path, "--size", 64, "--seed", 3)
+    run = gmrt("sample", path, "--size", 64, "--seed", 3, "--kind", "river")
     assert (run.status, run.out) == (0, f"{path}\n")
+    known = json.loads((tmp_path / "scene.json").read_text())
+    assert (known["kind"], known["seed"]) == ("river", 3)
+    assert {"task": "class", "kind": "river"}.items() <= known["requests"][1].items()
     with rasterio.open(path) as dataset:
         assert dataset.crs is not None
         assert (dataset.width, dataset.height, dataset.count) == (64, 64, 3)
 
 
+def test_sample_keeps_styles_of_training_apart(gmrt: Callable, tmp_path: Path) -> None:
+    """Guards against a look at the model on scenes whose style it has learnt, unless they are asked for."""
+    for words, split in (((), STYLES_TEST), (("--split", "train"), STYLES_TRAIN)):
+        assert gmrt("sample", tmp_path / "scene.tif", "--size", 64, *words).status == 0
+        style = json.loads((tmp_path / "scene.json").read_text())["style"]
+        assert style in {one.name for one in split}
+
+
 @pytest.mark.parametrize(
-    ("words", "clue"),
-    [(("--kind", "castle"), "castle"), (("--size", 3), "64"), (("--size", "big"), "--size")],
+    ("name", "words", "clue"),
+    [
+        ("scene.tif", ("--kind", "castle"), "castle"),
+        ("scene.tif", ("--size", 3), "64"),
+        ("scene.tif", ("--size", "big"), "--size"),
+        ("scene.tif", ("--seed", -1), "seed"),
+        ("scene.tif", ("--split", "validation"), "--split"),
+        ("scene.jpg", (), ".tif"),
+        ("nowhere/scene.tif", (), "nowhere"),
+    ],
 )
-def test_sample_refuses(gmrt: Callable, tmp_path: Path, words: tuple[object, ...], clue: str) -> None:
-    """Guards against a half-written file, or a traceback, on a bad option."""
-    run = gmrt("sample", tmp_path / "scene.tif", *words)
+def test_sample_refuses(gmrt: Callable, tmp_path: Path, name: str, words: tuple[object, ...], clue: str) -> None:
+    """Guards against a half-written file, or a traceback, on a bad option or path."""
+    run = gmrt("sample", tmp_path / name, *words)
     assert run.status == 2
     assert clue in run.err
     assert len(run.err.splitlines()) == 1

@@ -12,8 +12,24 @@ from pathlib import Path
 import pytest
 
 from gmrt.cli import infer
+from gmrt.runtime.points import KINDS
+from gmrt.runtime.scene import read_scene
 
-FIELDS = ["image", "prompt", "text", "points", "confidence", "finish_reason", "tokens", "timings_ms", "model"]
+FIELDS = [
+    "image",
+    "prompt",
+    "text",
+    "points",
+    "value",
+    "unit",
+    "confidence",
+    "finish_reason",
+    "tokens",
+    "timings_ms",
+    "model",
+    "unfamiliar",
+    "strangeness",
+]
 SHORT = ("--max-tokens", 4)
 
 
@@ -75,6 +91,46 @@ def test_choices_and_yes_no_bind_the_answer(ask: Callable, scene: Path) -> None:
     """Guards against a constraint that is parsed and then forgotten: an untrained model would not answer so."""
     assert ask(scene, "what is it?", "--choices", "beach, harbor").out.strip() in {"beach", "harbor"}
     assert ask(scene, "is it?", "--yes-no").out.strip() in {"yes", "no"}
+
+
+def test_number_and_points_bind_the_answer(gmrt: Callable, bundle: Path, scene: Path) -> None:
+    """Guards against --number, --points or --max-regions that is parsed and then forgotten."""
+    ask = ("--bundle", bundle, "--format", "json")
+    (counted,) = gmrt("infer", scene, "how many?", "--number", *ask).records
+    assert 0 <= int(counted["text"]) < 1000
+    for points, most in (("any", 1), ("box", 2)):
+        (record,) = gmrt("infer", scene, "where?", "--points", points, "--max-regions", most, *ask).records
+        assert len(record["points"]) <= most
+        assert {region["kind"] for region in record["points"]} <= ({"box"} if points == "box" else set(KINDS))
+        assert record["points"] or record["text"] == "none"
+
+
+def test_overlay_draws_the_places(gmrt: Callable, bundle: Path, scene: Path, tmp_path: Path) -> None:
+    """Guards against a picture of another size, one without the places, and places without a word whose they are."""
+    picture = tmp_path / "places.png"
+    ask = ("infer", scene, "where?", "--bundle", bundle, "--format", "json", "--overlay", picture)
+    run = gmrt(*ask, "--ask", "and where?", "--points", "box", "--max-regions", 2)
+    assert run.status == 0, run.err
+    before, after = read_scene(scene).rgb, read_scene(picture).rgb
+    assert before.shape == after.shape
+    legend = [line for line in run.err.splitlines() if line.startswith(f"gmrt: {picture}: ")]
+    placed = [record for record in run.records if record["points"]]
+    colours = [
+        f"gmrt: {picture}: {name}: {record['prompt']} ({len(record['points'])})"
+        for name, record in zip(("yellow", "cyan"), placed, strict=False)
+    ]
+    assert placed
+    assert legend == colours
+    assert (before != after).any()
+    assert [file.name for file in tmp_path.iterdir()] == ["places.png"]
+
+
+def test_overlay_without_places_is_the_picture(gmrt: Callable, bundle: Path, scene: Path, tmp_path: Path) -> None:
+    """Guards against a picture that is missing, or said to show what it does not."""
+    picture = tmp_path / "nothing.png"
+    run = gmrt("infer", scene, "is it?", "--yes-no", "--bundle", bundle, "--overlay", picture)
+    assert (run.status, "no answer names a place" in run.err) == (0, True)
+    assert (read_scene(scene).rgb == read_scene(picture).rgb).all()
 
 
 def test_seed_makes_sampling_repeatable(ask: Callable, scene: Path) -> None:
@@ -160,7 +216,13 @@ BAD_INPUT = {
     "unknown provider": ("{scene}|describe|--provider|abacus", "--provider"),
     "empty choice": ("{scene}|describe|--choices|a,,b", "choice"),
     "two constraints": ("{scene}|describe|--choices|a,b|--yes-no", "yes"),
+    "no kind of place": ("{scene}|describe|--points|circle", "--points"),
+    "bound without places": ("{scene}|describe|--max-regions|3", "points"),
+    "places and a number": ("{scene}|describe|--points|box|--number", "exclude"),
     "three images": ("{scene}|{scene}|{scene}|what changed?", "3 images"),
+    "overlay of a folder": ("{folder}|describe|--overlay|{folder}/o.png", "one image"),
+    "overlay over the image": ("{folder}/b.png|describe|--overlay|{folder}/b.png", "b.png"),
+    "overlay that is no PNG": ("{scene}|describe|--overlay|{folder}/o.jpg", ".png"),
     "no such output folder": ("{scene}|describe|-o|{folder}/none/answer.txt", "none"),
 }
 
