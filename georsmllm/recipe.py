@@ -27,6 +27,8 @@ from gmrt.runtime.errors import GmrtError
 PARTS = ("tower", "connector", "decoder")
 FOLDERS = ("checkpoint", "features", "sets")
 """What a training keeps beside the folders of its stages."""
+SHIPPED = Path(__file__).parent.parent / "models" / "georsmllm-nano"
+"""The checkpoint that comes with this package."""
 T = TypeVar("T")
 
 
@@ -73,8 +75,8 @@ class Stage:
 class Recipe:
     """Everything that decides a training.
 
-    ``start`` is a checkpoint to go on from; without one the ``preset`` is built, with ``tower_weights`` in its tower
-    and ``connector_dropout`` in its connector.
+    ``start`` is a checkpoint to go on from, "shipped" the one that comes with this package; without one the ``preset``
+    is built, with ``tower_weights`` in its tower and ``connector_dropout`` in its connector.
     """
 
     output: str
@@ -110,7 +112,8 @@ def read_recipe(path: Path | str) -> Recipe:
     if not isinstance(recipe.stages, list):
         raise RecipeError(f"{path}: stages must be a list, each beginning with '- name: …'")
     stages = tuple(_stage(entry, f"{path}, stage {number}") for number, entry in enumerate(recipe.stages, start=1))
-    recipe = Recipe(**{**vars(recipe), "stages": stages})
+    start = str(SHIPPED) if recipe.start == "shipped" else recipe.start
+    recipe = Recipe(**{**vars(recipe), "stages": stages, "start": start})
     _check(recipe, path)
     return recipe
 

@@ -1,6 +1,6 @@
 """Sources of training and evaluation data: what a recipe or a command line names becomes a list of examples.
 
-A source is a path to a parquet file, or a mapping with one of
+A source is a path to a parquet file, a path to a table (CSV) of the images beside it, or a mapping with one of
 
     path: set.parquet                        Hugging Face's image convention, or a set of generated scenes
     reader: dota, path: …, split: train      a public dataset in its own layout (`gmrt.georsmllm.readers`)
@@ -110,7 +110,8 @@ class Mixture:
 def check_source(spec: Spec) -> Source:
     """Check a source without reading its data; raises `DatasetError` that says what is wrong with which one."""
     if isinstance(spec, (str, Path)):
-        spec = {"path": str(spec)}
+        table = Path(spec).suffix.lower() == ".csv"
+        spec = {"folder": str(Path(spec).parent), "captions": str(spec)} if table else {"path": str(spec)}
     if not isinstance(spec, Mapping):
         raise DatasetError(f"a source is a path, or named fields such as 'path: set.parquet': got {spec!r}")
     known = [field.name for field in fields(Source)]

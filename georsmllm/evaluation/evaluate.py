@@ -39,7 +39,7 @@ class LabelledSet:
 
 
 def read_set(path: Path | str, *, reader: str = "", split: str | None = None, images: str = "") -> LabelledSet:
-    """Read a parquet file, or a public dataset in its own layout with a ``reader`` of `gmrt.georsmllm.readers`.
+    """Read a parquet file, a table of images, or with a ``reader`` of `gmrt.georsmllm.readers` a public dataset.
 
     ``images`` is "first:last" as in a slice of Python: "160:", ":100", "-40:". Where a set has objects and no requests
     of its own, every category is located in every image. Raises `DatasetError` for a set that cannot be read, or in
@@ -47,8 +47,10 @@ def read_set(path: Path | str, *, reader: str = "", split: str | None = None, im
     """
     path = Path(path)
     if not path.exists():
-        raise DatasetError(f"there is no dataset at {path}: give a parquet file, or a dataset's folder and --reader")
-    examples = tuple(read_source({"path": str(path), "reader": reader, "split": split}))
+        raise DatasetError(
+            f"there is no dataset at {path}: give a parquet file, a CSV table, or a dataset's folder and --reader"
+        )
+    examples = tuple(read_source({"path": str(path), "reader": reader, "split": split} if reader else path))
     name = path.stem if path.suffix else path.name
     name += f"-{images.replace(':', '-to-')}" if images else ""
     chosen = range(len(examples))[_slice(images)]
@@ -80,7 +82,7 @@ def _slice(text: str) -> slice:
 def _has_requests(path: Path) -> bool:
     import pyarrow.parquet as pq
 
-    return path.is_file() and "requests" in pq.read_schema(path).names
+    return path.suffix.lower() != ".csv" and path.is_file() and "requests" in pq.read_schema(path).names
 
 
 @dataclass(frozen=True)

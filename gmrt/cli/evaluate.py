@@ -17,7 +17,7 @@ def evaluate(
     model: Annotated[Path, typer.Argument(metavar="BUNDLE|CHECKPOINT", help="The directory to score.")],
     datasets: Annotated[
         list[Path],
-        typer.Argument(metavar="DATASET...", help="Parquet files of labelled images, or with --reader sets."),
+        typer.Argument(metavar="DATASET...", help="Parquet files, CSV tables, or with --reader folders."),
     ],
     against: Annotated[
         Path | None,

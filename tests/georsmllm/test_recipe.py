@@ -26,6 +26,12 @@ def test_a_recipe_is_read_with_its_defaults(tmp_path: Path) -> None:
     assert (recipe.views("land"), recipe.views("pairs"), recipe.generated("land")) == (2, 1, None)
 
 
+def test_the_shipped_checkpoint_is_known_by_a_word(tmp_path: Path) -> None:
+    """Guards against users who must look for the package's files."""
+    start = Path(read_recipe(write_recipe(tmp_path, start="shipped")).start)
+    assert (start / "config.json").is_file()
+
+
 @pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_shipped_recipes_have_no_mistake_but_missing_data(
     file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

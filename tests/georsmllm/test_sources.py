@@ -122,6 +122,16 @@ def test_a_reader_and_a_folder_are_sources(tmp_path: Path) -> None:
     assert [example.captions for example in read_source(own)] == [("many trees",), ("a river",)]
 
 
+def test_a_path_to_a_table_is_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against a table of the same name in the current directory that is read instead."""
+    for folder, caption in (("mine", "many trees"), ("elsewhere", "a river")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.png").write_bytes(png(1))
+        (tmp_path / folder / "captions.csv").write_text(f"image,caption\n1.png,{caption}\n")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert [example.captions for example in read_source(tmp_path / "mine" / "captions.csv")] == [("many trees",)]
+
+
 def test_what_a_reader_skips_is_said(parquet: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     """Guards against a training set that shrinks in silence."""
     path = parquet("bad", [{"class": "Forest", "captions": ["trees"]}, {"class": "River", "captions": [""]}])
