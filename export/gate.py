@@ -4,6 +4,7 @@
     vision       image embeddings of each picture
     decoder      keys and values of each layer, last hidden state and logits, fed with the checkpoint's own embeddings
     heads        the scalars of the regression head, fed with the checkpoint's own last hidden state
+    locator      centre maps and geometry of a question for places, each side from its own image and hidden state
     answers      the whole bundle through the runtime: which token comes out on top, teacher-forced on the checkpoint's
                  own greedy answer; how many free-running answers are the same to the last token; and how far the
                  scalars are off, asked for each
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from gmrt.calibration.images import generated_images
 from gmrt.export.checkpoint import Checkpoint, open_checkpoint
@@ -30,11 +32,13 @@ from gmrt.export.precision import RECIPES, Limit, Limits
 from gmrt.export.reference import MAX_TOKENS, Case, answer_cases
 from gmrt.export.scalars import ScalarRow, Scalars, scalar_questions
 from gmrt.georsmllm import prompts
+from gmrt.georsmllm.tasks import wordings
 from gmrt.runtime.backends import Backend, create_backend
 from gmrt.runtime.bundle import Bundle, open_bundle
 from gmrt.runtime.cache import planned_capacity
 from gmrt.runtime.errors import CheckpointError, GateError
 from gmrt.runtime.generate import decode_tokens
+from gmrt.runtime.lexicon import tag_tokens
 from gmrt.runtime.manifest import Precision
 from gmrt.runtime.sampling import greedy
 from gmrt.runtime.verify import embed_case, golden_case, golden_pixels, replay
@@ -42,6 +46,7 @@ from gmrt.runtime.verify import embed_case, golden_case, golden_pixels, replay
 FloatArray = npt.NDArray[np.float32]
 
 QUESTIONS = (prompts.CAPTION[0], prompts.CLASS[0], prompts.CAPTION[4], prompts.IS_CLASS[1].format("river"))
+LOCATE = wordings.LOCATE["box"][0].format(the="the buildings")
 TIE = 1e-3
 _GOLDEN_SEEDS = (1, 2)
 _GOLDEN_SCALAR_SEED = 3
@@ -115,7 +120,8 @@ def require(report: Report, consequence: str) -> None:
 
 def run_gate(checkpoint: Checkpoint, bundle_path: Path, images: Iterable[FloatArray], source: str) -> Report:
     """Compare a bundle with its checkpoint on ``images`` [3, H, W], every question about each; ``source`` in words."""
-    questions = (*QUESTIONS, *scalar_questions(checkpoint))
+    places = (LOCATE,) if checkpoint.model.locator is not None else ()
+    questions = (*QUESTIONS, *scalar_questions(checkpoint), *places)
     bundle = open_bundle(bundle_path)
     backend = create_backend(bundle, "cpu")
     limits = RECIPES[bundle.manifest.precision].limits
@@ -130,8 +136,11 @@ def run_gate(checkpoint: Checkpoint, bundle_path: Path, images: Iterable[FloatAr
             tensors.add("vision", "image_embeds", case.image_embeds, image)
             for name, ours, theirs in decoder.compare(case):
                 tensors.add("decoder", name, ours, theirs)
-            forced, values = replay(bundle, backend, image, case.question, case.answer)
+            forced, values, hidden = replay(bundle, backend, image, case.question, case.answer)
             scalars.add(case, values, backend)
+            if case.question == LOCATE:
+                for name, ours, theirs in _found(checkpoint, bundle, case, image, hidden[0]):
+                    tensors.add("locator", name, ours, theirs)
             # The loop of the field refuses numbers that are not finite; here they are a failure like others.
             free = _free(bundle, backend, image, case.question) if np.isfinite(forced).all() else ()
             answers.add(case, forced, free)
@@ -162,7 +171,7 @@ def golden_cases(bundle_path: Path, checkpoint: Checkpoint) -> list[dict[str, An
     for seed, question in asked:
         pixels = golden_pixels(seed, bundle.manifest.image)
         (case,) = answer_cases(checkpoint, pixels, [question])
-        logits, values = replay(bundle, backend, backend.encode(pixels[None])[0], question, case.answer)
+        logits, values, _ = replay(bundle, backend, backend.encode(pixels[None])[0], question, case.answer)
         golden = golden_case(seed, question, case.answer, logits)
         if seed == _GOLDEN_SCALAR_SEED:
             golden = replace(golden, values=tuple(map(float, values[0])), within=within)
@@ -188,11 +197,24 @@ def _free(bundle: Bundle, backend: Backend, image: FloatArray, question: str) ->
     embeds, length = embed_case(bundle, image, question, ())
     decoder = backend.bind(backend.new_cache(planned_capacity(length + MAX_TOKENS, bundle.manifest.cache)))
     last = decoder.prefill(embeds[None], np.array([[length - 1]]))[0, 0]
-    eos = frozenset(bundle.manifest.prompt.eos_token_ids)
+    tags = tag_tokens(bundle.tokenizer) if bundle.locator is not None else None
+    eos = frozenset((*bundle.manifest.prompt.eos_token_ids, *(tags or ())))
     tokens = decode_tokens(
         decoder, bundle.table, last, sampler=greedy, constraint=None, eos=eos, max_tokens=MAX_TOKENS, rewind_to=0
     )
     return tuple(token.id for token in tokens if token.id not in eos)
+
+
+def _found(
+    checkpoint: Checkpoint, bundle: Bundle, case: Case, image: FloatArray, hidden: FloatArray
+) -> Iterator[tuple[str, FloatArray, FloatArray]]:
+    """Yield (tensor, the checkpoint's, the bundle's) of the locator's answer, each from its own image and state."""
+    assert bundle.locator is not None
+    embeds, state = torch.from_numpy(case.image_embeds)[None], torch.from_numpy(case.last_hidden[0])
+    maps, shapes, _ = checkpoint.model.locate(state, embeds)
+    found, geometry, _ = bundle.locator.maps(hidden, bundle.locator.look(image[None]))
+    yield "maps", maps[0].numpy(), found
+    yield "geometry", shapes[0].numpy(), geometry
 
 
 class _DecoderProbe:
@@ -261,6 +283,7 @@ class _Tensors:
         return {
             "embeddings": (limits.table, limits.decoder_norm),
             "vision": (limits.vision, limits.vision_norm),
+            "locator": (limits.vision, limits.vision_norm),
             "decoder": (limits.decoder, limits.decoder_norm),
         }[component]
 

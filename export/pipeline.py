@@ -61,7 +61,7 @@ from gmrt.runtime.scalar import Measure
 FloatArray = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
-VISION, DECODER, HEADS = "vision.onnx", "decoder.onnx", "heads.onnx"
+VISION, DECODER, HEADS, LOCATOR = "vision.onnx", "decoder.onnx", "heads.onnx", "locator.npz"
 TABLE, SCALE = "embeddings.npy", "embeddings_scale.npy"
 TOKENIZER, TEMPLATE = "tokenizer.json", "chat_template.jinja"
 
@@ -229,6 +229,8 @@ def _write(
     heads = build_heads(source.weights("regression."), config.measures, spec.hidden) if config.measures else None
     if heads is not None:
         _save(heads, folder / HEADS)
+    if config.locator:
+        np.savez(folder / LOCATOR, **{k: v.astype(np.float16) for k, v in source.weights("locator.").items()})
     scale = _save_table(source, recipe, folder)
     source.processor.backend.save(str(folder / TOKENIZER))
     (folder / TEMPLATE).write_text(str(source.processor.chat_template), encoding="utf-8")
@@ -257,6 +259,7 @@ def _write(
         calibration=None if record is None else record.summary() | {"tensors": record.ranges()},
         parity={},
         provenance=_provenance(source),
+        locator=LOCATOR if config.locator else None,
         confidence=load_confidence(source.path, source.sha256),
     )
     _write_manifest(folder, manifest)

@@ -232,7 +232,7 @@ def _connector(writer: _Writer, config: Any, x: ir.Value) -> ir.Value:
     if not config.positions:
         return x
     places = writer.constant("connector.positions", writer.read("connector.positions"))
-    return writer.graph.op("Add", "connector.placed", x, places)
+    return writer.graph.op("Add", "connector.placed", writer.norm("connector.scale", x, 1e-5), places)
 
 
 _TOWERS: Mapping[str, Callable[[_Writer, Any, ir.Value], ir.Value]] = {

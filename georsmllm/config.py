@@ -42,6 +42,7 @@ class GeoRSMLLMConfig(PreTrainedConfig):
     embedding of its place, which a convolutional tower does not bring along. ``measures`` are the scalars that the
     regression head on the last hidden state answers, one output each: ``{"name": "mean height", "unit": "m",
     "mean": 6.0, "std": 4.0}``, with mean and standard deviation of the training data; without any there is no head.
+    With ``locator`` places are read off the image tokens (`gmrt.georsmllm.locator`) instead of spelt by the decoder.
     Raises ValueError for parts that do not fit each other.
     """
 
@@ -58,6 +59,7 @@ class GeoRSMLLMConfig(PreTrainedConfig):
     connector_dropout: float = 0.0
     positions: bool = False
     measures: list[dict[str, Any]] | tuple[dict[str, Any], ...] = ()
+    locator: bool = False
     tie_word_embeddings: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from gmrt.georsmllm import tokenizer as nano
+from gmrt.georsmllm.config import GeoRSMLLMConfig
 from gmrt.georsmllm.coordinates import number_ids
 from gmrt.georsmllm.features import Features, cache_features, pixels_of
 from gmrt.georsmllm.model import GeoRSMLLMForConditionalGeneration
@@ -52,11 +52,11 @@ class PackedQuestions(Dataset[Item]):
         processor: GeoRSMLLMProcessor,
         stage: Stage,
         features: Sequence[Features],
-        measures: Sequence[dict[str, Any]],
+        config: GeoRSMLLMConfig,
         seed: int,
     ) -> None:
         self.mixture, self.views, self.processor, self.stage = mixture, views, processor, stage
-        self.features, self.measures, self.seed = features, measures, seed
+        self.features, self.measures, self.locator, self.seed = features, config.measures, config.locator, seed
         self.firsts = np.searchsorted(mixture.sources, np.arange(len(mixture.weights)))
         self.size = len(mixture.order(np.random.default_rng(0)))
         self.asked = np.array([askable(example, stage.branches) for example in mixture.examples])
@@ -75,7 +75,8 @@ class PackedQuestions(Dataset[Item]):
         drawn = turns(example, classes, branches, rng, upright=view == 0, whole=view == 0)
         if not drawn:  # everything that is known names a place
             view, drawn = 0, turns(example, classes, branches, rng, upright=True, whole=True)
-        row = pack(self.processor, drawn, 1 if example.after is None else 2, self.measures)
+        images = 1 if example.after is None else 2
+        row = pack(self.processor, drawn, images, self.measures, locator=self.locator)
         if self.features:
             source = int(self.mixture.sources[index])
             return Item(row, self.features[source].of(index - int(self.firsts[source]), view))
@@ -113,10 +114,11 @@ def collator(processor: GeoRSMLLMProcessor, *, pixels: bool) -> Callable[[Sequen
     pad = processor.backend.token_to_id(nano.PAD)
     pad = processor.prompt_layout.eos_token_ids[0] if pad is None else pad
     numbers = number_ids(processor.backend)
+    side = round(processor.image_processor.image_spec.tokens**0.5)
 
     def batch(items: Sequence[Item]) -> dict[str, Tensor]:
         images = torch.from_numpy(np.concatenate([item.images for item in items]))
-        columns = collate([item.row for item in items], pad)
+        columns = collate([item.row for item in items], pad, side)
         if "spread" in columns and numbers is not None:
             columns["numbers"] = torch.tensor(numbers)
         if pixels:
@@ -146,9 +148,10 @@ def cached(
 
 
 def freeze(model: GeoRSMLLMForConditionalGeneration, stage: Stage) -> None:
-    """Let the parts learn that the stage names; the regression head belongs to the decoder."""
+    """Let the parts learn that the stage names; regression head and locator belong to the decoder."""
     model.requires_grad_(False)
     for part in stage.train:
         getattr(model, part).requires_grad_(True)
-    if model.regression is not None and ("decoder" in stage.train or stage.lora):
-        model.regression.requires_grad_(True)
+    for head in (model.regression, model.locator):
+        if head is not None and ("decoder" in stage.train or stage.lora):
+            head.requires_grad_(True)

@@ -13,6 +13,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from gmrt.georsmllm.config import EfficientNetLiteConfig, GeoRSMLLMConfig
 from gmrt.georsmllm.coordinates import neighbours, token_losses
 from gmrt.georsmllm.lite import EfficientNetLite
+from gmrt.georsmllm.locator import Locator, locator_loss
 
 VALUE_WEIGHT = 1.0
 """Weight of the scalars' loss beside that of the words; both are about 1 for a model that knows nothing."""
@@ -35,8 +36,10 @@ class Connector(nn.Module):
         self.fc1 = nn.Linear(vision.hidden_size * config.shuffle**2, width)
         self.fc2 = nn.Linear(width, width)
         self.dropout = nn.Dropout(config.connector_dropout)
-        # As in a ViT: where a token lies is added to what it holds.
-        self.positions = nn.Parameter(0.02 * torch.randn(config.image_tokens, width)) if config.positions else None
+        # As in a ViT, where a token lies is added to what it holds; both of a size, or the place is not seen beside
+        # features that grow a hundred times as long (docs/decisions.md).
+        self.scale = nn.LayerNorm(width) if config.positions else None
+        self.positions = nn.Parameter(0.5 * torch.randn(config.image_tokens, width)) if config.positions else None
 
     def forward(self, features: Tensor) -> Tensor:
         """Return one embedding per group of patches, in row-major order."""
@@ -45,7 +48,7 @@ class Connector(nn.Module):
             folded = features.reshape(-1, g // s, s, g // s, s, channels).permute(0, 1, 3, 2, 4, 5)
             features = folded.reshape(-1, (g // s) ** 2, s * s * channels)
         out: Tensor = self.fc2(self.dropout(nn.functional.gelu(self.fc1(self.norm(features)), approximate="tanh")))
-        return out if self.positions is None else out + self.positions
+        return out if self.positions is None or self.scale is None else self.scale(out) + self.positions
 
 
 class SiglipTower(nn.Module):
@@ -81,6 +84,7 @@ class GeoRSMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.connector = Connector(config)
         self.decoder = AutoModelForCausalLM.from_config(text)
         self.regression = nn.Linear(text.hidden_size, len(config.measures)) if config.measures else None
+        self.locator = Locator(int(text.hidden_size), config.grid // config.shuffle) if config.locator else None
         self._tied_weights_keys = {
             f"decoder.{k}": f"decoder.{v}" for k, v in (self.decoder._tied_weights_keys or {}).items()
         }
@@ -143,6 +147,13 @@ class GeoRSMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         outputs: Tensor | None = None,
         spread: Tensor | None = None,
         numbers: Tensor | None = None,
+        asked: Tensor | None = None,
+        images: Tensor | None = None,
+        wanted: Tensor | None = None,
+        places: Tensor | None = None,
+        shapes: Tensor | None = None,
+        known: Tensor | None = None,
+        single: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Run the whole model; ``labels`` [B, S] (−100 ignored) adds the shifted cross-entropy.
@@ -152,7 +163,9 @@ class GeoRSMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         With ``labels``, ``logits`` are those of the labelled positions only [n, V], in order: the head is not run where
         nothing is to be learnt. ``values`` and ``outputs`` [B, S], as `packing.Row` has them, add the smooth L1 loss of
         the regression head where ``outputs`` is not −1. ``spread`` [B, S] marks labels that are coordinates, taught as
-        `coordinates.token_losses` says with the tokens ``numbers`` [1000]. Raises ValueError for values without a head.
+        `coordinates.token_losses` says with the tokens ``numbers`` [1000]. ``asked`` [L, 2] (row, position) and
+        ``images`` [B] with the targets of `locator.locator_targets` add the locator's loss. Raises ValueError for
+        values without a head.
         """
         if inputs_embeds is None:
             if input_ids is None:
@@ -167,12 +180,15 @@ class GeoRSMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
             out: CausalLMOutputWithPast = self.decoder(inputs_embeds=inputs_embeds, **masks, **kwargs)
             return out
         hidden = self.decoder.model(inputs_embeds=inputs_embeds, **masks, use_cache=False).last_hidden_state
-        wanted = labels[:, 1:] != -100
-        logits = self.decoder.lm_head(hidden[:, :-1][wanted])
+        told = labels[:, 1:] != -100
+        logits = self.decoder.lm_head(hidden[:, :-1][told])
         if spread is None or numbers is None:
-            loss = nn.functional.cross_entropy(logits, labels[:, 1:][wanted])
+            loss = nn.functional.cross_entropy(logits, labels[:, 1:][told])
         else:
-            loss = token_losses(logits, labels[:, 1:][wanted], spread[:, 1:][wanted], numbers, self.neighbours).mean()
+            loss = token_losses(logits, labels[:, 1:][told], spread[:, 1:][told], numbers, self.neighbours).mean()
+        if self.locator is not None:
+            targets = {"wanted": wanted, "places": places, "shapes": shapes, "known": known, "single": single}
+            loss = loss + self._locator_loss(hidden, image_embeds, asked, images, targets)
         if self.regression is not None:
             loss = loss + VALUE_WEIGHT * self._value_loss(hidden, values, outputs)
         elif values is not None:
@@ -192,6 +208,38 @@ class GeoRSMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         std, mean = torch.tensor(scales, dtype=hidden.dtype, device=hidden.device).T
         out: Tensor = self.regression(hidden) * std + mean
         return out
+
+    def _locator_loss(
+        self,
+        hidden: Tensor,
+        image_embeds: Tensor | None,
+        asked: Tensor | None,
+        images: Tensor | None,
+        targets: dict[str, Tensor | None],
+    ) -> Tensor:
+        """Loss of the locator; 0 without a question for it, and still a function of all of it, which DDP asks for."""
+        assert self.locator is not None
+        if asked is None or images is None or image_embeds is None:
+            zero: Tensor = torch.stack([weight.sum() * 0.0 for weight in self.locator.parameters()]).sum()
+            return zero
+        ends = images.cumsum(0)
+        last = image_embeds[ends - 1]
+        first = last if bool((images == 1).all()) else image_embeds[ends - images]
+        maps, found, one = self.locator(hidden[asked[:, 0], asked[:, 1]], first, last, asked[:, 0])
+        unused: Tensor = self.locator.changes.weight.sum() * 0.0
+        return locator_loss(maps, found, one, targets) + unused
+
+    @torch.inference_mode()
+    def locate(self, hidden: Tensor, image_embeds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Maps [1, G, G], geometry [1, 8, G, G] and one or many [1] for a hidden state [D] and its images [n, T, D]."""
+        if self.locator is None:
+            raise ValueError("the model has no locator")
+        first, last = image_embeds[:1], image_embeds[-1:]
+        same = len(image_embeds) == 1
+        maps: tuple[Tensor, Tensor, Tensor] = self.locator(
+            hidden[None], last if same else first, last, torch.zeros(1, dtype=torch.long)
+        )
+        return maps
 
     def _value_loss(self, hidden: Tensor, values: Tensor | None, outputs: Tensor | None) -> Tensor:
         """Smooth L1 on the scalars of a batch; 0 without any, and still a function of the head, which DDP asks for."""

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from gmrt.georsmllm.coordinates import number_ids
+from gmrt.georsmllm.locator import Located, located, locator_targets
 from gmrt.georsmllm.processor import GeoRSMLLMProcessor
+from gmrt.runtime.locator import FINE
 from gmrt.runtime.points import has_regions
 from gmrt.runtime.scalar import VALUE
 
@@ -29,7 +31,8 @@ class Row:
 
     Where the token that opens a scalar comes next, at the end of its prompt, ``values`` float32 [S] is the number in
     standard deviations from its mean, and ``outputs`` int64 [S] the index of its measure; elsewhere NaN and −1.
-    ``spread`` bool [S] marks labels that are coordinates, whose neighbours are nearly right.
+    ``spread`` bool [S] marks labels that are coordinates, whose neighbours are nearly right. ``located`` holds what a
+    locator should find, each with the position of the hidden state that it is asked with; ``images`` are 1 or 2.
     """
 
     ids: np.ndarray
@@ -39,19 +42,24 @@ class Row:
     values: np.ndarray
     outputs: np.ndarray
     spread: np.ndarray
+    located: tuple[tuple[int, Located], ...] = ()
+    images: int = 1
 
 
 @dataclass(frozen=True)
 class Turn:
     """One question about an image and its answer.
 
-    A scalar has its number, in its unit, as ``value`` and its name as ``measure``; its answer is `value_answer`.
+    A scalar has its number, in its unit, as ``value`` and its name as ``measure``; its answer is `value_answer`. A
+    location has the ``form`` of its regions, also where there are none, and may be asked for a ``single`` one.
     """
 
     question: str
     answer: str
     value: float | None = None
     measure: str = ""
+    form: str = ""
+    single: bool = False
 
 
 def value_answer(measure: str) -> str:
@@ -64,10 +72,13 @@ def pack(
     turns: Sequence[Turn | tuple[str, str]],
     images: int = 1,
     measures: Sequence[Mapping[str, Any]] = (),
+    *,
+    locator: bool = False,
 ) -> Row:
     """Pack turns, or pairs of question and answer, about the same images into one row; only answers carry labels.
 
-    ``measures`` are the model's (`GeoRSMLLMConfig.measures`). Raises ValueError for a turn with a value whose measure
+    ``measures`` are the model's (`GeoRSMLLMConfig.measures`); with a ``locator`` a location is only opened, and what it
+    should find goes along. Raises ValueError for a turn with a value whose measure
     is not among them, or whose answer does not open with the token of a scalar.
     """
     ids: list[int] = []
@@ -77,6 +88,7 @@ def pack(
     values: list[float] = []
     outputs: list[int] = []
     spread: list[bool] = []
+    places: list[tuple[int, Located]] = []
     coordinates = set(number_ids(processor.backend) or ())
     for number, given in enumerate(turns, start=1):
         turn = given if isinstance(given, Turn) else Turn(*given)
@@ -90,12 +102,15 @@ def pack(
             outputs.extend([-1] * prompt.prefix)
             spread.extend([False] * prompt.prefix)
         suffix, target = prompt.suffix_ids.tolist(), processor.answer_ids(turn.answer)
+        if locator and turn.form:
+            target = [processor.backend.token_to_id(f"<{turn.form}>")]
+            places.append((len(ids) + len(suffix) - 1, located(turn.answer, single=turn.single)))
         ids.extend(suffix + target)
         labels.extend([IGNORE] * len(suffix) + target)
         positions.extend(range(prompt.prefix, prompt.prefix + len(suffix) + len(target)))
         branch.extend([number] * (len(suffix) + len(target)))
-        located = has_regions(turn.answer)
-        spread.extend([False] * len(suffix) + [located and token in coordinates for token in target])
+        spelt = has_regions(turn.answer)
+        spread.extend([False] * len(suffix) + [spelt and token in coordinates for token in target])
         value, output = _scaled(processor, turn, target, measures)
         values.extend([np.nan] * (len(suffix) - 1) + [value] + [np.nan] * len(target))
         outputs.extend([-1] * (len(suffix) - 1) + [output] + [-1] * len(target))
@@ -105,6 +120,8 @@ def pack(
         np.asarray(values, dtype=np.float32),
         np.asarray(outputs, dtype=np.int64),
         np.asarray(spread, dtype=bool),
+        tuple(places),
+        images,
     )
 
 
@@ -132,11 +149,13 @@ def branch_mask(branch: Tensor) -> Tensor:
     return torch.where(seen, 0.0, torch.finfo(torch.float32).min)[:, None]
 
 
-def collate(rows: Sequence[Row], pad: int) -> dict[str, Tensor]:
+def collate(rows: Sequence[Row], pad: int, side: int = 0) -> dict[str, Tensor]:
     """Pad rows to the longest: input_ids, labels, position_ids [B, S]; attention_mask [B, 1, S, S] by branches.
 
     Where any row holds a scalar, values float32 and outputs int64 [B, S] come with them, and where any holds a
-    coordinate, spread bool [B, S].
+    coordinate, spread bool [B, S]. Where any holds what a locator should find, so do its targets on a grid of tokens
+    ``side`` wide (`locator.locator_targets`), the row and position of each query as asked int64 [L, 2], and images
+    int64 [B] how many images each row has.
     """
     size = max(len(row.ids) for row in rows)
 
@@ -152,6 +171,10 @@ def collate(rows: Sequence[Row], pad: int) -> dict[str, Tensor]:
         }
     if any(row.spread.any() for row in rows):
         extra["spread"] = stack([row.spread for row in rows], 0)
+    if any(row.located for row in rows):
+        asked = [(number, at) for number, row in enumerate(rows) for at, _ in row.located]
+        extra |= locator_targets([answer for row in rows for _, answer in row.located], side * FINE)
+        extra |= {"asked": torch.tensor(asked), "images": torch.tensor([row.images for row in rows])}
     return {
         "input_ids": stack([row.ids for row in rows], pad),
         "labels": stack([row.labels for row in rows], IGNORE),

@@ -48,11 +48,13 @@ PRESETS: dict[str, dict[str, Any]] = {
             "num_attention_heads": 8,
             "num_key_value_heads": 4,
             "max_position_embeddings": 1024,
+            "initializer_range": 0.05,  # from scratch at this width: 0.02 learns slower (docs/training-log.md)
             "tie_word_embeddings": True,
         },
         "image_mean": LITE_MEAN,
         "image_std": LITE_STD,
         "positions": True,
+        "locator": True,
     },
     "edge-256m": {
         "vision_config": {

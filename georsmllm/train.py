@@ -190,7 +190,7 @@ def run_stage(
     trainer = Trainer(
         model=learner,
         args=arguments(stage, output, seed),
-        train_dataset=PackedQuestions(mixture, views, processor, stage, features, model.config.measures, seed),
+        train_dataset=PackedQuestions(mixture, views, processor, stage, features, model.config, seed),
         data_collator=collator(processor, pixels=pixels),
     )
     run(trainer, output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 BRANCHES: Mapping[str, int] = {"caption": 3, "class": 1, "is_class": 1, "qa": 3, "request": 8, "measure": 1}
 """Questions of each kind that are packed behind one image."""
+LOCATED = ("detect", "refer", "describe", "change")
+"""Tasks that are answered by regions."""
 REWORDED = 0.3
 """Share of questions that are said with another ending or more politely."""
 
@@ -95,7 +98,9 @@ def _requests(example: Example, count: int, rng: np.random.Generator, upright: b
         question = request.question(rng)
         if _holds(request, question, upright, whole):
             count -= 1
-            yield Turn(question.text, question.answer)
+            located = question.task in LOCATED
+            form = question.kind if located else ""
+            yield Turn(question.text, question.answer, form=form, single=located and question.task == "refer")
 
 
 def _holds(request: Request, question: Question, upright: bool, whole: bool) -> bool:
@@ -106,4 +111,4 @@ def _holds(request: Request, question: Question, upright: bool, whole: bool) -> 
 def _reworded(turn: Turn, rng: np.random.Generator) -> Turn:
     if rng.random() >= REWORDED:
         return turn
-    return Turn(prompts.reword(turn.question, rng), turn.answer, turn.value, turn.measure)
+    return replace(turn, question=prompts.reword(turn.question, rng))

@@ -21,7 +21,8 @@ from tokenizers import Tokenizer
 from gmrt.runtime.embeddings import TokenTable, open_table
 from gmrt.runtime.errors import BundleError, BundleNotFoundError
 from gmrt.runtime.familiar import PIXEL_FEATURES, Familiarity, open_profiles
-from gmrt.runtime.lexicon import Lexicon, read_lexicon
+from gmrt.runtime.lexicon import Lexicon, read_lexicon, tag_tokens
+from gmrt.runtime.locator import Locator, open_locator
 from gmrt.runtime.manifest import MANIFEST_NAME, FileEntry, Manifest, read_manifest
 from gmrt.runtime.onnx_scan import external_locations
 from gmrt.runtime.prompt import compile_template
@@ -36,7 +37,8 @@ class Bundle:
     """A verified bundle on disk: where it is, what it says, and its parts that need no session.
 
     ``familiar`` tells images that are unlike those calibrated on; None where the bundle brings no profile of them.
-    ``scalars`` is what it can measure; None where it has no regression head.
+    ``scalars`` is what it can measure; None where it has no regression head. ``locator`` finds places; None where the
+    decoder spells them.
     """
 
     root: Path
@@ -46,6 +48,7 @@ class Bundle:
     table: TokenTable
     familiar: Familiarity | None = None
     scalars: Scalars | None = None
+    locator: Locator | None = None
 
     def path(self, name: str) -> Path:
         """Where a file of the manifest lies."""
@@ -84,6 +87,7 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
         ),
         familiar=_open_familiar(root, manifest),
         scalars=None if manifest.heads is None else read_scalars(tokenizer, manifest.heads.measures),
+        locator=_open_locator(root, manifest, tokenizer),
     )
 
 
@@ -96,6 +100,14 @@ def _open_familiar(root: Path, manifest: Manifest) -> Familiarity | None:
         for part, features in ((spec.embeddings, manifest.hidden_size), (spec.pixels, PIXEL_FEATURES))
     )
     return Familiarity(embeddings, pixels)
+
+
+def _open_locator(root: Path, manifest: Manifest, tokenizer: Tokenizer) -> Locator | None:
+    if manifest.locator is None:
+        return None
+    if tag_tokens(tokenizer) is None:
+        raise BundleError("the tokenizer has no tokens for regions, which a locator needs: export the bundle again")
+    return open_locator(root / manifest.locator, manifest.hidden_size)
 
 
 def verify(root: Path) -> Manifest:

@@ -192,6 +192,7 @@ class Manifest:
     parity: Mapping[str, Any]
     provenance: Mapping[str, Any]
     familiar: FamiliarSpec | None = None
+    locator: str | None = None
     confidence: Knots = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -199,6 +200,8 @@ class Manifest:
         components: dict[str, Any] = {"vision": self.vision.to_dict(), "decoder": self.decoder.to_dict()}
         if self.heads is not None:
             components["heads"] = self.heads.to_dict()
+        if self.locator is not None:
+            components["locator"] = {"file": self.locator}
         if self.familiar is not None:
             components["familiar"] = self.familiar.to_dict()
         components |= {
@@ -278,6 +281,7 @@ def read_manifest(data: object) -> Manifest:
         parity=_object(data, "parity"),
         provenance=_object(data, "provenance"),
         familiar=_familiar(components) if "familiar" in components else None,
+        locator=_component_file(components, "locator") if "locator" in components else None,
         confidence=_knots(data.get("confidence", [])),
     )
     _check_consistent(manifest)
@@ -289,12 +293,15 @@ def _check_consistent(manifest: Manifest) -> None:
     graphs = [graph.file for graph in (manifest.vision, manifest.decoder, manifest.heads) if graph is not None]
     known = manifest.familiar
     profiles = () if known is None else (known.embeddings.file, known.pixels.file)
-    parts = (manifest.embeddings.file, manifest.embeddings.scale, manifest.tokenizer, manifest.template, *profiles)
+    tables = (manifest.embeddings.file, manifest.embeddings.scale, manifest.locator)
+    parts = (*tables, manifest.tokenizer, manifest.template, *profiles)
     for name in (*graphs, *parts):
         if name is not None and name not in manifest.files:
             raise BundleError(f"{MANIFEST_NAME}: {name} is used but has no entry under files: export the bundle again")
     if manifest.heads is not None:
         _check_heads(manifest.heads, manifest)
+    if manifest.locator is not None:
+        _check_hidden(manifest, "a locator")
     if manifest.id != bundle_id(manifest.files):
         raise BundleError(f"{MANIFEST_NAME}: the id {manifest.id!r} does not fit the files: export the bundle again")
     for key, value in COORDINATES.items():
@@ -310,13 +317,23 @@ def _check_consistent(manifest: Manifest) -> None:
         raise BundleError(f"{MANIFEST_NAME}: prompt needs an end token and at least one image")
 
 
+def _check_hidden(manifest: Manifest, reader: str) -> None:
+    """Refuse a decoder that does not give the hidden state that one of the heads reads."""
+    found = manifest.decoder.outputs.get("last_hidden")
+    if found is None or found.dtype != "float32" or found.axes[-1:] != (manifest.hidden_size,):
+        raise BundleError(
+            f"{MANIFEST_NAME}: components.decoder.outputs needs last_hidden, float32 and {manifest.hidden_size} wide, "
+            f"for {reader}: export the bundle again"
+        )
+
+
 def _check_heads(heads: HeadsSpec, manifest: Manifest) -> None:
     """Refuse a head that does not take what the decoder gives, or that answers other than its measures."""
     names = [measure.name for measure in heads.measures]
     if not names or len(set(names)) != len(names):
         raise BundleError(f"{MANIFEST_NAME}: components.heads needs measures of different names, got {names}")
+    _check_hidden(manifest, f"{len(names)} measures")
     wanted = {
-        "decoder.outputs": (manifest.decoder.outputs, "last_hidden", manifest.hidden_size),
         "heads.inputs": (heads.inputs, "last_hidden", manifest.hidden_size),
         "heads.outputs": (heads.outputs, "values", len(names)),
     }

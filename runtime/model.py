@@ -28,8 +28,10 @@ from gmrt.runtime.errors import BundleError, BusyError, PromptError, SceneError
 from gmrt.runtime.familiar import WARNING
 from gmrt.runtime.generate import decode_tokens
 from gmrt.runtime.image import FloatArray, prepare
+from gmrt.runtime.locator import Maps
 from gmrt.runtime.memory import parse_size, plan_memory
-from gmrt.runtime.points import Kind
+from gmrt.runtime.peaks import Located
+from gmrt.runtime.points import Kind, format_regions
 from gmrt.runtime.prefixes import PrefixStore, prefix_key
 from gmrt.runtime.prompt import Prompt
 from gmrt.runtime.request import Options, Request, make_request
@@ -138,7 +140,7 @@ class Model:
             timings = {"read": read_ms, "vision": _since(started)}
         familiar = self.bundle.familiar
         strangeness = None if familiar is None else max(map(familiar.strangeness, embeds, pixels))
-        return View(self, scenes, embeds.reshape(-1, embeds.shape[2]), timings, strangeness)
+        return View(self, scenes, embeds, timings, strangeness)
 
     @contextmanager
     def _working(self) -> Iterator[None]:
@@ -186,8 +188,10 @@ class Model:
                 count += 1
                 logprob += value
                 ended = last_id in self._eos
-                # A choice is shown as it was given, in one piece, once it is made, and a scalar as its number.
+                # A choice is shown in one piece, as it was given, once it is made; a scalar as its number; a place as
+                # the locator finds it.
                 silent = ended or request.choice or (scalar is not None and scalar.hides(last_id))
+                silent = silent or (request.locator is not None and request.locator.hides(last_id))
                 piece = "" if silent else request.text.push(last_id)
                 if piece:
                     shown.append(piece)
@@ -198,6 +202,11 @@ class Model:
                     ended = True
                     break
         rest = request.text.finish() if request.choice is None else request.choice.chosen or ""
+        confidence = float(np.exp(logprob / count))
+        if request.locator is not None and request.locator.kind is not None and hidden is not None:
+            found = view.find(hidden[0, 0], request.locator.kind, request.max_regions)
+            rest = format_regions(found.regions)
+            confidence *= found.confidence
         number, unit = None, ""
         if scalar is not None and scalar.index is not None and hidden is not None:
             number, unit = self._measured(hidden[0], scalar.index)
@@ -214,7 +223,7 @@ class Model:
                 image=view.image,
                 prompt=request.question,
                 text="".join(shown),
-                confidence=apply_knots(float(np.exp(logprob / count)), self.bundle.manifest.confidence),
+                confidence=apply_knots(confidence, self.bundle.manifest.confidence),
                 finish_reason=reason,
                 tokens={"prompt": len(prompt.ids), "reused": reused, "generated": count},
                 timings={"load": self._load_ms, **view.timings, "prefill": prefill_ms, "decode": decode_ms},
@@ -264,7 +273,7 @@ class Model:
             decoder.cache.restore(snapshot)
         else:
             embeds = self.bundle.table.lookup(ids)
-            embeds[ids == self.bundle.manifest.prompt.image_token_id] = view.embeds
+            embeds[ids == self.bundle.manifest.prompt.image_token_id] = view.embeds.reshape(-1, embeds.shape[1])
             decoder.prefill(embeds[None], np.zeros((1, 0), np.int64))
         self._resident = key
         return 0 if snapshot is None else prompt.prefix
@@ -273,9 +282,9 @@ class Model:
 class View:
     """One image, or a pair, that the model has seen. Make one with `Model.look` or `Model.compare`.
 
-    ``scenes`` are the images in order, ``embeds`` float32 [tokens, D] what the tower made of them, ``hashes`` those
-    of their pixels, ``timings`` the milliseconds that reading and encoding took. ``strangeness`` says how unlike the
-    calibration images this is, of a pair the worse (`gmrt.runtime.familiar`); None where the bundle cannot tell.
+    ``scenes`` are the images in order, ``embeds`` float32 [images, tokens, D] what the tower made of them, ``hashes``
+    those of their pixels, ``timings`` the milliseconds that reading and encoding took. ``strangeness`` says how unlike
+    the calibration images this is, of a pair the worse (`gmrt.runtime.familiar`); None where the bundle cannot tell.
     """
 
     def __init__(
@@ -291,7 +300,15 @@ class View:
         self.embeds = embeds
         self.timings = timings
         self.strangeness = strangeness
+        self._maps: Maps | None = None
         self.hashes = tuple(scene_hash(scene) for scene in scenes)
+
+    def find(self, hidden: FloatArray, kind: Kind, max_regions: int | None) -> Located:
+        """What the bundle's locator finds for a question, by the last hidden state [D] of its prompt."""
+        assert self.model.bundle.locator is not None  # a guard over locations comes with a locator
+        if self._maps is None:
+            self._maps = self.model.bundle.locator.look(self.embeds)
+        return self.model.bundle.locator.find(hidden, self._maps, kind, max_regions)
 
     @property
     def image(self) -> str | tuple[str, ...] | None:

@@ -11,6 +11,7 @@ from gmrt.runtime.constrain import NUMBERS, YES_NO, Choice, Constraint, choice, 
 from gmrt.runtime.errors import ConstraintError, PromptError
 from gmrt.runtime.lexicon import tag_tokens
 from gmrt.runtime.location import Guard, Location, tokens_for_one
+from gmrt.runtime.locator import LocatorGuard
 from gmrt.runtime.points import KINDS, NONE, Kind
 from gmrt.runtime.prompt import Prompt, encode_prompt
 from gmrt.runtime.sampling import Sampler, make_sampler
@@ -71,7 +72,8 @@ class Options:
 class Request:
     """A question that can run, once: ``sampler``, ``constraint`` and ``text`` carry the state of that run.
 
-    ``choice`` is the constraint when it is a closed set. ``capacity`` is what the KV cache must hold, in tokens.
+    ``choice`` is the constraint when it is a closed set; ``locator``, the constraint or within it, tells whether the
+    answer is a location that the bundle's locator gives. ``capacity`` is what the KV cache must hold, in tokens.
     """
 
     question: str
@@ -81,6 +83,8 @@ class Request:
     sampler: Sampler
     constraint: Constraint | None
     text: TextStream
+    max_regions: int | None = None
+    locator: LocatorGuard | None = None
 
     @property
     def choice(self) -> Choice | None:
@@ -113,7 +117,8 @@ def make_request(question: str, options: Options, *, bundle: Bundle, images: int
     if length >= max_capacity:
         raise PromptError(f"the prompt takes {length} tokens and this model holds {max_capacity}: shorten it")
     budget = min(MAX_TOKENS, max_capacity - length) if options.max_tokens is None else options.max_tokens
-    constraint = _constraint(options, prompt, bundle, budget)
+    locator = _locator_guard(options, bundle)
+    constraint = _constraint(options, prompt, bundle, budget, locator)
     # What ends by itself needs no more room than its longest form.
     max_tokens = constraint.longest if isinstance(constraint, (Choice, Location)) else budget
     return Request(
@@ -126,14 +131,29 @@ def make_request(question: str, options: Options, *, bundle: Bundle, images: int
         ),
         constraint=constraint,
         text=TextStream(bundle.tokenizer, options.stop),
+        max_regions=options.max_regions,
+        locator=locator,
     )
 
 
-def _constraint(options: Options, prompt: Prompt, bundle: Bundle, budget: int) -> Constraint | None:
+def _locator_guard(options: Options, bundle: Bundle) -> LocatorGuard | None:
+    """What watches for a location, where the bundle has a locator and the answer may be one."""
+    tags = tag_tokens(bundle.tokenizer)
+    if bundle.locator is None or tags is None or options.texts is not None:
+        return None
+    kinds = KINDS if options.points is True else (options.points,) if options.points else ()
+    return LocatorGuard(tags, kinds)
+
+
+def _constraint(
+    options: Options, prompt: Prompt, bundle: Bundle, budget: int, locator: LocatorGuard | None
+) -> Constraint | None:
     """What the options ask for; without any, the guards over answers that turn out to be locations or scalars."""
     tokenizer, eos = bundle.tokenizer, bundle.manifest.prompt.eos_token_ids
     if options.texts is not None:
         return choice(options.texts, prompt=prompt.text, tokenizer=tokenizer, eos=eos, max_tokens=budget)
+    if options.points and locator is not None:
+        return locator
     if options.points:
         kinds = KINDS if options.points is True else (options.points,)
         (none,) = spell([NONE], prompt=prompt.text, tokenizer=tokenizer)
@@ -144,7 +164,7 @@ def _constraint(options: Options, prompt: Prompt, bundle: Bundle, budget: int) -
             bundle.lexicon, kinds=kinds, eos=eos, max_tokens=budget, max_regions=options.max_regions, none=none
         )
     tags = tag_tokens(tokenizer)
-    guard = None
-    if tags is not None:
+    guard: Constraint | None = locator
+    if guard is None and tags is not None:
         guard = Guard(tags, lambda: Location(bundle.lexicon, kinds=KINDS, eos=eos, max_tokens=budget))
     return guard if bundle.scalars is None else ScalarGuard(bundle.scalars, eos, otherwise=guard)

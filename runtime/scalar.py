@@ -59,12 +59,12 @@ class ScalarGuard:
     """Leaves an answer to ``otherwise``, unless it opens with `VALUE`: then only names of measures may follow.
 
     It is finished as soon as one name is left, so a single measure takes no step more. ``index`` is the measure that
-    was named, None until then; ``opened`` says whether the answer is a scalar. Later on `VALUE` may not come: it is a
-    way to open an answer, not a word.
+    was named, None until then; ``opened`` says whether the answer is a scalar, and ``otherwise`` holds any other. Later
+    on `VALUE` may not come: it is a way to open an answer, not a word.
     """
 
     def __init__(self, scalars: Scalars, eos: Sequence[int], otherwise: Constraint | None) -> None:
-        self._scalars, self._eos, self._otherwise = scalars, tuple(eos), otherwise
+        self._scalars, self._eos, self.otherwise = scalars, tuple(eos), otherwise
         self._first = True
         self._left: dict[int, tuple[int, ...]] = {}  # measures that are still possible, and the rest of their names
         self.opened = False
@@ -75,7 +75,7 @@ class ScalarGuard:
         """Whether the measure is named, or the other answer complete."""
         if self.opened:
             return self.index is not None
-        return self._otherwise is not None and self._otherwise.finished
+        return self.otherwise is not None and self.otherwise.finished
 
     @property
     def forced(self) -> int | None:
@@ -83,12 +83,12 @@ class ScalarGuard:
         if self.opened:
             allowed = self._allowed()
             return int(allowed[0]) if len(allowed) == 1 else None
-        return None if self._otherwise is None else self._otherwise.forced
+        return None if self.otherwise is None else self.otherwise.forced
 
     @property
     def cut(self) -> bool:
         """Whether the other answer had to end early."""
-        return self._otherwise is not None and self._otherwise.cut
+        return self.otherwise is not None and self.otherwise.cut
 
     def hides(self, token: int) -> bool:
         """Whether a token that has come is no text to be shown, because a number will stand in its place."""
@@ -104,8 +104,8 @@ class ScalarGuard:
             return
         if not self._first:
             row[self._scalars.token] = -np.inf
-        if self._otherwise is not None:
-            self._otherwise(row)
+        if self.otherwise is not None:
+            self.otherwise(row)
 
     def accept(self, token: int) -> None:
         """Move on over ``token``; the first one decides what kind of answer this is."""
@@ -114,8 +114,8 @@ class ScalarGuard:
             self._left = {i: rest[1:] for i, rest in self._left.items() if rest[:1] == taken}
         elif self._first and token == self._scalars.token:
             self.opened, self._left = True, dict(enumerate(self._scalars.spellings))
-        elif self._otherwise is not None:
-            self._otherwise.accept(token)
+        elif self.otherwise is not None:
+            self.otherwise.accept(token)
         self._first = False
         if self.opened and len(self._left) == 1:
             (self.index,) = self._left

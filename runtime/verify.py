@@ -116,10 +116,12 @@ class Replay(NamedTuple):
     """What a bundle says before each token of an answer and behind the last.
 
     ``logits`` float32 [n, V], ``values`` float32 [n, K]: every number of the regression head, none without a head.
+    ``hidden`` float32 [n, D] is what a head reads, [n, 0] where there is none.
     """
 
     logits: FloatArray
     values: FloatArray
+    hidden: FloatArray
 
 
 def replay(
@@ -134,8 +136,9 @@ def replay(
     positions = np.arange(prompt - 1, len(embeds), dtype=np.int64)
     logits = decoder.prefill(embeds[None], positions[None])[0]
     hidden = decoder.last_hidden
-    values = np.empty((len(logits), 0), np.float32) if hidden is None else backend.measure(hidden[0])
-    return Replay(logits, values)
+    states = np.empty((len(logits), 0), np.float32) if hidden is None else hidden[0]
+    values = backend.measure(states) if bundle.manifest.heads is not None else np.empty((len(logits), 0), np.float32)
+    return Replay(logits, values, states)
 
 
 def embed_case(

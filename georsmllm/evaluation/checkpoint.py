@@ -25,7 +25,8 @@ from gmrt.runtime.generate import decode_tokens
 from gmrt.runtime.image import prepare
 from gmrt.runtime.lexicon import Lexicon, read_lexicon, tag_tokens
 from gmrt.runtime.location import Guard, Location
-from gmrt.runtime.points import KINDS
+from gmrt.runtime.locator import Locator, LocatorGuard, Maps
+from gmrt.runtime.points import KINDS, format_regions
 from gmrt.runtime.sampling import make_sampler
 from gmrt.runtime.scalar import Measure, ScalarGuard, Scalars, format_value, read_scalars
 from gmrt.runtime.scene import Scene
@@ -53,10 +54,18 @@ class CheckpointPredictor:
     def guard(self, max_tokens: int) -> Constraint | None:
         """What holds an answer that opens as a location or a scalar to a whole one, as in the runtime."""
         eos = tuple(self.eos)
-        guard = None
-        if self._tags is not None:
+        guard: Constraint | None = None
+        if self.locator is not None and self._tags is not None:
+            guard = LocatorGuard(self._tags)
+        elif self._tags is not None:
             guard = Guard(self._tags, lambda: Location(self.lexicon, kinds=KINDS, eos=eos, max_tokens=max_tokens))
         return guard if self.scalars is None else ScalarGuard(self.scalars, eos, otherwise=guard)
+
+    @cached_property
+    def locator(self) -> Locator | None:
+        """What finds places, None for a model that spells them: the field's own code on the checkpoint's weights."""
+        head = self.model.locator
+        return None if head is None else Locator({k: v.numpy() for k, v in head.state_dict().items()})
 
     @cached_property
     def lexicon(self) -> Lexicon:
@@ -77,6 +86,7 @@ class _CheckpointLook:
         self._owner = predictor
         self._image_embeds = image_embeds
         self._decoder: _TorchDecoder | None = None
+        self._maps: Maps | None = None
 
     @torch.inference_mode()
     def ask(self, question: str, max_tokens: int) -> Given:
@@ -107,10 +117,17 @@ class _CheckpointLook:
         if isinstance(guard, ScalarGuard) and guard.index is not None:
             value = float(owner.model.measured(hidden)[guard.index])
             text = format_value(value, owner.scalars.measures[guard.index].unit)
+        confidence = float(np.exp(total / len(ids)))
+        located = guard.otherwise if isinstance(guard, ScalarGuard) else guard
+        if isinstance(located, LocatorGuard) and located.kind is not None and owner.locator is not None:
+            if self._maps is None:
+                self._maps = owner.locator.look(self._image_embeds.numpy())
+            found = owner.locator.find(hidden.numpy(), self._maps, located.kind)
+            text, confidence = format_regions(found.regions), confidence * found.confidence
         complete = ids[-1] in owner.eos or (guard is not None and guard.finished)
         cut = not complete or (guard is not None and guard.cut)
         ms = (perf_counter() - started) * 1e3
-        return Given(text, float(np.exp(total / len(ids))), cut, ms, value)
+        return Given(text, confidence, cut, ms, value)
 
 
 class _TorchDecoder:

@@ -14,6 +14,7 @@ def train(config: Annotated[Path, typer.Argument(help="The recipe: data, model a
     """Train a checkpoint and print its path; run again, it goes on where it was cut. Needs the extra train."""
     with needing("train,cpu"):
         from gmrt.georsmllm import train as training
+        from gmrt.georsmllm.trainer import processes
     checkpoint = training.main(config)
-    if training.processes().is_main_process:
+    if processes().is_main_process:
         typer.echo(checkpoint)

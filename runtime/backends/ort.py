@@ -114,7 +114,7 @@ class OrtDecoder:
         self.embeds: FloatArray = np.zeros((batch, 1, manifest.hidden_size), np.float32)
         self.logits: FloatArray = np.zeros((batch, 1, manifest.vocab_size), np.float32)
         self.last_hidden: FloatArray | None = None
-        self._reads_hidden = manifest.heads is not None
+        self._reads_hidden = manifest.heads is not None or manifest.locator is not None
         self._ort, self._session, self._rebind = ort, session, rebind
         self._reported = _Reported(ort, manifest.decoder.file)
         # The last valid position after a step of one token is the number of tokens before it: the cache's own counter.

@@ -20,7 +20,9 @@ def lite() -> GeoRSMLLMForConditionalGeneration:
     torch.manual_seed(0)
     text = {**PRESETS["tiny-llama"]["text_config"], "vocab_size": 64}
     vision = {"model_type": "efficientnet_lite", "image_size": 64, "neck": 48}
-    model = GeoRSMLLMForConditionalGeneration(GeoRSMLLMConfig(vision_config=vision, text_config=text, positions=True))
+    model = GeoRSMLLMForConditionalGeneration(
+        GeoRSMLLMConfig(vision_config=vision, text_config=text, positions=True, locator=True)
+    )
     with torch.no_grad():
         for module in model.tower.modules():
             if isinstance(module, torch.nn.BatchNorm2d):

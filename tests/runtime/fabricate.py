@@ -22,6 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from gmrt.runtime.image import ImageSpec
+from gmrt.runtime.locator import shapes_of
 from gmrt.runtime.manifest import (
     COORDINATES,
     CacheGeometry,
@@ -73,6 +74,7 @@ class Shape:
     weights: str = "float32"
     extra: dict[str, Any] = field(default_factory=dict)
     measures: tuple[Measure, ...] = ()
+    locator: bool = False
 
     @property
     def image_tokens(self) -> int:
@@ -315,6 +317,8 @@ def make_bundle(
     heads = make_heads(shape) if shape.measures else None
     if heads is not None:
         onnx.save(heads, str(directory / "heads.onnx"))
+    if shape.locator:
+        np.savez(directory / "locator.npz", **make_locator(shape.hidden, seed))
     table = _write_table(directory, shape, vocab, seed)
     files = hash_files(directory)
     manifest = Manifest(
@@ -345,9 +349,18 @@ def make_bundle(
         calibration=None,
         parity={"gate": "none: fabricated for tests"},
         provenance={"checkpoint": "0" * 64, "licence": "Apache-2.0"},
+        locator="locator.npz" if shape.locator else None,
     )
     (directory / "bundle.json").write_text(json.dumps(manifest.to_dict(), indent=2), encoding="utf-8")
     return Fabricated(directory, shape, weights, table)
+
+
+def make_locator(width: int, seed: int = 0) -> dict[str, npt.NDArray[np.float16]]:
+    """Random weights of a locator that finds something in most images."""
+    rng = np.random.default_rng(seed + 3)
+    weights = {name: 0.2 * rng.normal(size=size) for name, size in shapes_of(width).items()}
+    weights["norm.weight"] = np.ones(width)
+    return {name: array.astype(np.float16) for name, array in weights.items()}
 
 
 def _write_table(directory: Path, shape: Shape, vocab: int, seed: int) -> Floats:

@@ -451,6 +451,6 @@ def test_view_is_what_look_returns(model: Model, scenes: list[Scene]) -> None:
     """Guards against embeddings of another size than the prompt has places for."""
     view = model.look(scenes[0])
     assert isinstance(view, View)
-    assert view.embeds.shape == (model.bundle.manifest.image.tokens, model.bundle.manifest.hidden_size)
+    assert view.embeds.shape == (1, model.bundle.manifest.image.tokens, model.bundle.manifest.hidden_size)
     assert model.notes == ()
     assert (model.name, model.precision, model.provider) == ("fabricated", "fp32", "cpu")

@@ -1,0 +1,177 @@
+"""The locator: where what a question asks for lies, read off the image tokens instead of spelt digit by digit.
+
+The language model opens an answer with the tag of a region, and the hidden state that the tag is chosen from becomes a
+query. Its product with every place of the image tokens is a map of centres, as the embedding of a special token decodes
+to a mask in LISA (Lai et al. 2023, arXiv 2308.00692), and boxes and turned rectangles stand beside every place as in
+"Objects as Points" (Zhou et al. 2019, arXiv 1904.07850). `gmrt.runtime.locator` computes the same without PyTorch and
+`gmrt.runtime.peaks` turns the maps into regions, so desk and field answer alike. docs/decisions.md says why: a decoder
+this small does not learn to spell places in hours on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gmrt.georsmllm.shapes import minimal_rotated_box
+from gmrt.runtime.locator import FEW, FINE, PLANES, RANK, SIZES, planes
+from gmrt.runtime.peaks import GEOMETRY
+from gmrt.runtime.points import Region, from_grid, parse_regions
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Located:
+    """The answer to a question for places: ``boxes`` [n, 4] as x0, y0, x1, y1 in 0…1; one is asked for if ``single``.
+
+    ``rectangles`` [n, 4] are a turned rectangle's long and short side in 0…1 and cosine and sine of twice its angle.
+    ``known`` [n, 2] says whether boxes and rectangles are told: of points neither is.
+    """
+
+    boxes: FloatArray
+    rectangles: FloatArray
+    known: npt.NDArray[np.bool_]
+    single: bool
+
+
+def located(answer: str, *, single: bool) -> Located:
+    """Read the targets off an answer that is a location."""
+    regions = parse_regions(answer)
+    corners = [np.array([[from_grid(x), from_grid(y)] for x, y in region.points]) for region in regions]
+    boxes = [np.concatenate([points.min(0), points.max(0)]) for points in corners]
+    turned = [_rectangle(region, points) for region, points in zip(regions, corners, strict=True)]
+    known = [(region.kind != "point", region.kind in ("obb", "poly")) for region in regions]
+    return Located(
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(turned, np.float32).reshape(-1, 4),
+        np.array(known, bool).reshape(-1, 2),
+        single,
+    )
+
+
+def _rectangle(region: Region, points: npt.NDArray[np.float64]) -> tuple[float, float, float, float]:
+    if region.kind not in ("obb", "poly"):
+        return 0.0, 0.0, 0.0, 0.0
+    first, second, third, _ = points if region.kind == "obb" else minimal_rotated_box(points)
+    one, other = second - first, third - second
+    long, short = sorted((one, other), key=lambda side: -float(np.hypot(*side)))
+    angle = 2 * np.arctan2(long[1], long[0])
+    return float(np.hypot(*long)), float(np.hypot(*short)), float(np.cos(angle)), float(np.sin(angle))
+
+
+class Locator(nn.Module):
+    """Queries [L, D] and image tokens [N, T, D] → centre maps [L, G, G], geometry [L, GEOMETRY, G, G], one or many [L].
+
+    G is `FINE` times the side of the tokens' grid. Of a pair, ``first`` are the tokens of the image before and ``last``
+    those of the image after; of a single image both are the same.
+    """
+
+    def __init__(self, width: int, side: int) -> None:
+        super().__init__()
+        self.side = side * FINE
+        self.norm = nn.LayerNorm(width)
+        self.cells = nn.Linear(width, FINE**2 * (RANK + GEOMETRY))
+        self.changes = nn.Linear(width, FINE**2 * RANK, bias=False)
+        self.query = nn.Linear(width, RANK + PLANES + SIZES + 3)
+
+    def forward(self, queries: Tensor, first: Tensor, last: Tensor, owner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``owner`` [L] is the image, or pair, of each query; maps are logits."""
+        weights, over, sizes, (bias, which, single) = self._split(self.query(queries))
+        before, after = self.norm(first), self.norm(last)
+        features, geometry = self._maps(self.cells(after), RANK + GEOMETRY).split((RANK, GEOMETRY), dim=1)
+        mixed, shapes = features[owner], geometry[owner]
+        if first is not last:
+            old_features, old_geometry = self._maps(self.cells(before), RANK + GEOMETRY).split((RANK, GEOMETRY), dim=1)
+            share = torch.sigmoid(which)[:, None, None, None]
+            differences = self._maps(self.changes(after - before), RANK)
+            mixed = mixed + share * (old_features[owner] - mixed) + differences[owner]
+            shapes = shapes + share * (old_geometry[owner] - shapes)
+        maps = torch.einsum("lr,lrhw->lhw", weights, mixed) / RANK**0.5
+        maps = maps + torch.einsum("lp,phw->lhw", over, self.planes.to(over))
+        maps = maps + torch.einsum("ls,lshw->lhw", sizes, shapes[:, 2:4].detach()) + (bias + FEW)[:, None, None]
+        return maps, shapes, single
+
+    @cached_property
+    def planes(self) -> Tensor:
+        """`gmrt.runtime.locator.planes`; no buffer: one that is not saved is lost when a model is loaded."""
+        return torch.from_numpy(planes(self.side))
+
+    def _maps(self, cells: Tensor, channels: int) -> Tensor:
+        """Tokens [N, T, FINE² · channels] as maps [N, channels, G, G]."""
+        side = self.side // FINE
+        return functional.pixel_shuffle(cells.transpose(1, 2).reshape(len(cells), channels * FINE**2, side, side), FINE)
+
+    @staticmethod
+    def _split(query: Tensor) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
+        weights, over, sizes, rest = query.split((RANK, PLANES, SIZES, 3), dim=1)
+        bias, which, single = rest.unbind(1)
+        return weights, over, sizes, (bias, which, single)
+
+
+def locator_targets(answers: Sequence[Located], side: int) -> dict[str, Tensor]:
+    """Targets of L questions: wanted [L, G, G], places int64 [n, 3], shapes [n, GEOMETRY], known [n, 2], single [L]."""
+    wanted = np.zeros((len(answers), side, side), np.float32)
+    places, shapes, known = [], [], []
+    for number, answer in enumerate(answers):
+        for box, turned, told in zip(answer.boxes, answer.rectangles, answer.known, strict=True):
+            x, y = (box[0] + box[2]) / 2 * side, (box[1] + box[3]) / 2 * side
+            wide, high = (box[2] - box[0]) * side, (box[3] - box[1]) * side
+            column, row = min(int(x), side - 1), min(int(y), side - 1)
+            _splat(wanted[number], column, row, wide, high)
+            places.append((number, row, column))
+            long, short = (np.log(max(length * side, 0.1)) for length in turned[:2])
+            sides = [np.log(max(length, 0.1)) for length in (wide, high)]
+            shapes.append((x - column, y - row, *sides, long, short, turned[2], turned[3]))
+            known.append(told)
+    return {
+        "wanted": torch.from_numpy(wanted),
+        "places": torch.from_numpy(np.array(places, np.int64).reshape(-1, 3)),
+        "shapes": torch.from_numpy(np.array(shapes, np.float32).reshape(-1, GEOMETRY)),
+        "known": torch.from_numpy(np.array(known, bool).reshape(-1, 2)),
+        "single": torch.tensor([answer.single for answer in answers]),
+    }
+
+
+def _splat(heat: FloatArray, column: int, row: int, wide: float, high: float) -> None:
+    """Raise the map to a Gaussian round the centre, a sixth of the object wide, as far as three places."""
+    reach, sigma_x, sigma_y = 3, max(wide / 6, 0.4), max(high / 6, 0.4)
+    rows = np.arange(max(row - reach, 0), min(row + reach + 1, len(heat)))
+    columns = np.arange(max(column - reach, 0), min(column + reach + 1, len(heat)))
+    bump = np.exp(-((rows[:, None] - row) ** 2) / (2 * sigma_y**2) - (columns[None] - column) ** 2 / (2 * sigma_x**2))
+    window = heat[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    np.maximum(window, bump, out=window)
+
+
+def locator_loss(maps: Tensor, shapes: Tensor, single: Tensor, targets: Mapping[str, Any]) -> Tensor:
+    """Where sets are (focal, Law and Deng, arXiv 1808.01244), where the one is (cross-entropy), and their sizes."""
+    wanted, places, known, one = targets["wanted"], targets["places"], targets["known"], targets["single"]
+    loss = functional.binary_cross_entropy_with_logits(single, one.float())
+    listed = torch.zeros_like(wanted, dtype=torch.bool)
+    listed[places[:, 0], places[:, 1], places[:, 2]] = True
+    if bool((~one).any()):
+        logits, truth, centres = maps[~one], wanted[~one], listed[~one]
+        chance = torch.sigmoid(logits).clamp(1e-4, 1 - 1e-4)
+        hit = -((1 - chance) ** 2) * torch.log(chance) * centres
+        miss = -(chance**2) * (1 - truth) ** 4 * torch.log(1 - chance) * ~centres
+        # Counting the maps in keeps a batch in which next to nothing is there from weighing a hundred times as much.
+        loss = loss + (hit + miss).sum() / (centres.sum() + len(truth))
+    if bool(one.any()):
+        truth = wanted[one].flatten(1) ** 2
+        truth = truth / truth.sum(1, keepdim=True).clamp(min=1e-6)
+        loss = loss - (truth * functional.log_softmax(maps[one].flatten(1), dim=1)).sum(1).mean()
+    if len(places):
+        found = shapes[places[:, 0], :, places[:, 1], places[:, 2]]
+        told = torch.cat([known[:, :1].expand(-1, 4), known[:, 1:].expand(-1, 4)], dim=1).float()
+        told[:, :2] = 1.0  # a centre is always told
+        each = functional.smooth_l1_loss(found, targets["shapes"], reduction="none", beta=0.1)
+        loss = loss + (each * told).sum() / told.sum().clamp(min=1) * 4
+    return loss

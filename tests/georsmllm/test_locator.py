@@ -1,0 +1,101 @@
+"""The locator in training: targets out of answers, the same numbers as the runtime's, and a loss that teaches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from gmrt.georsmllm.locator import Locator, located, locator_loss, locator_targets
+from gmrt.runtime.locator import FINE
+from gmrt.runtime.locator import Locator as FieldLocator
+from gmrt.runtime.peaks import find_regions
+from gmrt.runtime.points import parse_regions
+
+WIDTH, SIDE = 32, 4
+ANSWERS = (
+    "<box> 100 100 299 299 <box> 600 500 899 799",
+    "<point> 500 500",
+    "<obb> 300 200 700 600 600 700 200 300",
+    "none",
+)
+
+
+def made(seed: int = 0) -> Locator:
+    """A small locator."""
+    torch.manual_seed(seed)
+    return Locator(WIDTH, SIDE)
+
+
+def test_answers_become_targets() -> None:
+    """Guards against rows and columns that change places, and against sizes that are claimed of a point."""
+    targets = locator_targets([located(text, single=text.count("<") == 1) for text in ANSWERS], SIDE * FINE)
+    assert targets["places"].tolist() == [[0, 3, 3], [0, 10, 12], [1, 8, 8], [2, 7, 7]]
+    assert targets["known"].tolist() == [[True, False], [True, False], [False, False], [True, True]]
+    assert targets["single"].tolist() == [False, True, True, False]
+    assert targets["wanted"].shape == (4, 16, 16)
+    assert targets["wanted"][3].max() == 0
+    assert float(targets["wanted"][0, 10, 12]) == 1
+    box = targets["shapes"][1]
+    assert box[2:4].exp().tolist() == pytest.approx([0.299 * 16, 0.299 * 16], rel=1e-3)
+    turned = targets["shapes"][3]
+    assert turned[4:6].exp().tolist() == pytest.approx([0.4 * 2**0.5 * 16, 0.1 * 2**0.5 * 16], rel=1e-3)
+    assert turned[6:].tolist() == pytest.approx([0, 1], abs=1e-6)  # 45 degrees
+
+
+def test_desk_and_field_compute_the_same() -> None:
+    """Guards against a head that is trained as one thing and run as another, for images and for pairs."""
+    head = made()
+    field = FieldLocator({name: value.numpy() for name, value in head.state_dict().items()})
+    rng = torch.Generator().manual_seed(1)
+    for images in (1, 2):
+        embeds, hidden = torch.randn(images, SIDE**2, WIDTH, generator=rng), torch.randn(WIDTH, generator=rng)
+        last = embeds[-1:]
+        first = last if images == 1 else embeds[:1]
+        with torch.inference_mode():
+            maps, shapes, single = head(hidden[None], first, last, torch.zeros(1, dtype=torch.long))
+        theirs = field.maps(hidden.numpy(), field.look(embeds.numpy()))
+        np.testing.assert_allclose(maps[0], theirs[0], atol=1e-4)
+        np.testing.assert_allclose(shapes[0], theirs[1], atol=1e-4)
+        assert float(single[0]) == pytest.approx(theirs[2], abs=1e-4)
+
+
+def test_an_unchanged_pair_is_a_single_image() -> None:
+    """Guards against a difference that is not zero where nothing has changed."""
+    head, embeds = made(), torch.randn(1, SIDE**2, WIDTH)
+    queries, owner = torch.randn(2, WIDTH), torch.zeros(2, dtype=torch.long)
+    alone = head(queries, embeds, embeds, owner)
+    pair = head(queries, embeds.clone(), embeds, owner)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(alone, pair, strict=True))
+
+
+def test_a_few_steps_teach_it() -> None:
+    """Guards against a loss whose gradient points elsewhere: three answers are learnt and found again."""
+    head, cells = made(), torch.randn(1, SIDE**2, WIDTH)
+    queries, owner = torch.randn(len(ANSWERS), WIDTH), torch.zeros(len(ANSWERS), dtype=torch.long)
+    targets = locator_targets([located(text, single=text.count("<") == 1) for text in ANSWERS], SIDE * FINE)
+    optimiser = torch.optim.Adam(head.parameters(), lr=0.01)
+    for _ in range(250):
+        loss = locator_loss(*head(queries, cells, cells, owner), targets)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    with torch.inference_mode():
+        maps, shapes, single = head(queries, cells, cells, owner)
+    kinds = ("box", "point", "obb", "box")
+    for index, (answer, kind) in enumerate(zip(ANSWERS, kinds, strict=True)):
+        found = find_regions(maps[index].numpy(), shapes[index].numpy(), float(single[index]), kind).regions
+        wanted = parse_regions(answer)
+        assert len(found) == len(wanted)
+        for ours, theirs in zip(found, wanted, strict=True):
+            assert np.abs(np.array(ours.bounds) - np.array(theirs.bounds)).max() < 60
+
+
+def test_nothing_to_find_is_a_loss_too() -> None:
+    """Guards against a division by the number of things where there are none, as in a batch of "none"."""
+    head, cells = made(), torch.randn(1, SIDE**2, WIDTH)
+    targets = locator_targets([located("none", single=False)], SIDE * FINE)
+    loss = locator_loss(*head(torch.randn(1, WIDTH), cells, cells, torch.zeros(1, dtype=torch.long)), targets)
+    assert torch.isfinite(loss)
+    loss.backward()
+    assert head.query.weight.grad is not None
