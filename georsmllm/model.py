@@ -19,6 +19,10 @@ VALUE_WEIGHT = 1.0
 """Weight of the scalars' loss beside that of the words; both are about 1 for a model that knows nothing."""
 
 
+LOCATOR_WEIGHT = 0.1
+"""Weight of the locator's loss: at 1 its gradient is 20 to 80 times that of the words, which then are not learnt."""
+
+
 class Connector(nn.Module):
     """Pixel shuffle, then a two-layer MLP: patch features [B, grid², C] → tokens [B, (grid/shuffle)², D].
 
@@ -188,7 +192,7 @@ class GeoRSMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
             loss = token_losses(logits, labels[:, 1:][told], spread[:, 1:][told], numbers, self.neighbours).mean()
         if self.locator is not None:
             targets = {"wanted": wanted, "places": places, "shapes": shapes, "known": known, "single": single}
-            loss = loss + self._locator_loss(hidden, image_embeds, asked, images, targets)
+            loss = loss + LOCATOR_WEIGHT * self._locator_loss(hidden, image_embeds, asked, images, targets)
         if self.regression is not None:
             loss = loss + VALUE_WEIGHT * self._value_loss(hidden, values, outputs)
         elif values is not None:
