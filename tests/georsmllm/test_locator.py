@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from gmrt.georsmllm.config import GeoRSMLLMConfig
 from gmrt.georsmllm.locator import Locator, located, locator_loss, locator_targets
+from gmrt.georsmllm.model import GeoRSMLLMForConditionalGeneration
+from gmrt.georsmllm.packing import Turn, collate, pack
+from gmrt.georsmllm.presets import build
+from gmrt.georsmllm.processor import GeoRSMLLMProcessor
 from gmrt.runtime.locator import FINE
 from gmrt.runtime.locator import Locator as FieldLocator
 from gmrt.runtime.peaks import find_regions
@@ -89,6 +96,74 @@ def test_a_few_steps_teach_it() -> None:
         assert len(found) == len(wanted)
         for ours, theirs in zip(found, wanted, strict=True):
             assert np.abs(np.array(ours.bounds) - np.array(theirs.bounds)).max() < 60
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple[GeoRSMLLMForConditionalGeneration, GeoRSMLLMProcessor]:
+    """A tiny model with a locator, and its processor."""
+    plain, processor = build("tiny-llama")
+    torch.manual_seed(0)
+    config = GeoRSMLLMConfig(**{**plain.config.to_dict(), "locator": True})
+    return GeoRSMLLMForConditionalGeneration(config), processor
+
+
+TURNS = (
+    Turn("describe", "two ships"),
+    Turn("locate the ships", "<box> 100 100 299 299 <box> 600 500 899 799", form="box"),
+    Turn("point at the ship on the left", "<point> 200 200", form="point", single=True),
+    Turn("locate the cars as rotated boxes", "none", form="obb"),
+)
+
+
+def test_a_location_is_opened_and_not_spelt(
+    parts: tuple[GeoRSMLLMForConditionalGeneration, GeoRSMLLMProcessor],
+) -> None:
+    """Guards against digits in the labels, and against a query that is another position than the tag's."""
+    _, processor = parts
+    row = pack(processor, TURNS, locator=True)
+    spelt = pack(processor, TURNS)
+    assert len(spelt.ids) > len(row.ids)
+    assert spelt.located == ()
+    tags = [processor.backend.token_to_id(tag) for tag in ("<box>", "<point>", "<obb>")]
+    assert [int(row.labels[at + 1]) for at, _ in row.located] == tags
+    assert [int(row.branch[at]) for at, _ in row.located] == [2, 3, 4]
+    assert [answer.single for _, answer in row.located] == [False, True, False]
+    assert [len(answer.boxes) for _, answer in row.located] == [2, 1, 0]
+
+
+def test_images_and_pairs_learn_in_one_batch(
+    parts: tuple[GeoRSMLLMForConditionalGeneration, GeoRSMLLMProcessor],
+) -> None:
+    """Guards against a query that looks at another row's image, and against parts that no gradient reaches."""
+    model, processor = parts
+    rows = [pack(processor, TURNS, images, locator=True) for images in (1, 2, 1)]
+    side = round(model.config.image_tokens**0.5)
+    batch = collate(rows, 0, side)
+    embeds = torch.randn(4, model.config.image_tokens, int(model.config.text_config.hidden_size))
+    whole = model(image_embeds=embeds, **batch)
+    whole.loss.backward()
+    locator, decoder = model.locator, model.decoder.model
+    for part in (locator.cells, locator.changes, locator.query, decoder.layers[0].mlp.up_proj):
+        assert part.weight.grad is not None
+        assert float(part.weight.grad.abs().max()) > 0
+    model.zero_grad()
+    alone = [
+        model(image_embeds=embeds[i:j], **collate([row], 0, side)).loss.item()
+        for row, i, j in zip(rows, (0, 1, 3), (1, 3, 4), strict=True)
+    ]
+    assert len({round(loss, 4) for loss in alone}) == 3
+
+
+def test_a_loaded_model_finds_what_it_found(
+    parts: tuple[GeoRSMLLMForConditionalGeneration, GeoRSMLLMProcessor], tmp_path: Path
+) -> None:
+    """Guards against a part that is neither saved nor made anew: loading left the planes of the place uninitialised."""
+    model, _ = parts
+    model.eval().save_pretrained(tmp_path)
+    again = GeoRSMLLMForConditionalGeneration.from_pretrained(tmp_path).eval()
+    embeds, hidden = torch.randn(1, model.config.image_tokens, 64), torch.randn(64)
+    for ours, theirs in zip(model.locate(hidden, embeds), again.locate(hidden, embeds), strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_nothing_to_find_is_a_loss_too() -> None:

@@ -44,7 +44,8 @@ def test_a_target_stands_where_the_value_comes_next(parts: Parts) -> None:
     assert row.outputs[places].tolist() == [1, 0]
     np.testing.assert_allclose(row.values[places], [1.0, -1.0], rtol=1e-6)
     assert np.isnan(np.delete(row.values, places)).all()
-    assert {len(column) for column in vars(row).values()} == {len(row.ids)}
+    columns = (row.ids, row.labels, row.positions, row.branch, row.values, row.outputs, row.spread)
+    assert {len(column) for column in columns} == {len(row.ids)}
 
 
 def test_batches_without_a_scalar_stay_as_they_were(parts: Parts) -> None:
@@ -82,7 +83,7 @@ def test_the_loss_is_of_the_asked_output_at_its_place(parts: Parts) -> None:
     embeds = model.embed(torch.from_numpy(inputs.ids)[None], model.encode_images(pixels))
     hidden = model.decoder.model(inputs_embeds=embeds).last_hidden_state[0, -1]
     off = abs(float(model.measured(hidden)[1].detach()) - 10.0) / 4.0
-    assert float(both.loss - alone.loss) == pytest.approx(off - 0.5 if off > 1 else off**2 / 2, abs=1e-4)
+    assert (both.loss - alone.loss).item() == pytest.approx(off - 0.5 if off > 1 else off**2 / 2, abs=1e-4)
     both.loss.backward()
     assert model.regression is not None
     assert model.regression.weight.grad is not None

@@ -44,9 +44,9 @@ def mixture(*parts: list[Example]) -> Mixture:
 
 def questions(mixed: Mixture, views: list[int] | None = None, **changes: Any) -> PackedQuestions:
     """The rows of a stage that takes in pixels."""
-    _, processor = build("tiny-llama")
+    model, processor = build("tiny-llama", measures=MEASURES)
     given = Stage("a", {}, **{"images": 64, "batch": 4, "train": ("tower", "decoder"), **changes})
-    return PackedQuestions(mixed, views or [1] * len(mixed.examples), processor, given, [], MEASURES, 0)
+    return PackedQuestions(mixed, views or [1] * len(mixed.examples), processor, given, [], model.config, 0)
 
 
 @settings(max_examples=50, deadline=None)
@@ -118,7 +118,7 @@ def test_features_and_pixels_are_the_same_batch() -> None:
         Features(np.concatenate([by_index[0], by_index[1]]).astype(np.float16), ((0,), (1,)), (1, 1)),
         Features(np.concatenate([by_index[2], by_index[3]]).astype(np.float16), ((0,), (2,)), (2, 2)),
     ]
-    cached = PackedQuestions(mixed, [1] * 4, processor, rows.stage, parts, MEASURES, 0)
+    cached = PackedQuestions(mixed, [1] * 4, processor, rows.stage, parts, model.config, 0)
     for item in range(4):
         a = model(**collator(processor, pixels=True)([rows[item]])).loss
         b = model(**collator(processor, pixels=False)([cached[item]])).loss
