@@ -21,9 +21,9 @@ import matplotlib.pyplot as plt
 
 # Kind of scene, seed, and what to locate. The styles are ones that no model of ours is trained on.
 PANELS = (
-    ("port", 3, "locate the ships"),
-    ("tank farm", 3, "outline the white storage tanks"),
-    ("airport", 3, "locate the airplanes as rotated boxes"),
+    ("tank farm", 1, "locate the storage tanks"),
+    ("sports", 3, "point at the basketball courts"),
+    ("port", 2, "outline the vertical ship on the right"),
 )
 
 
@@ -34,7 +34,7 @@ def main(target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for axis, (kind, seed, prompt) in zip(axes, PANELS, strict=True):
             path = Path(folder) / "scene.tif"
-            write_scene(generate(seed, kind=kind, style=STYLES_TEST[seed % len(STYLES_TEST)], size=512), path)
+            write_scene(generate(seed, kind=kind, style=STYLES_TEST[seed % len(STYLES_TEST)], size=256), path)
             view = model.look(path)
             located = view.ask(prompt)
             axis.imshow(annotate(view.scenes[0].rgb, [located.points]))

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from transformers import Trainer, set_seed
+from transformers.utils.logging import disable_progress_bar
 
 from gmrt.georsmllm import presets
 from gmrt.georsmllm import tokenizer as nano
@@ -46,6 +47,7 @@ def main(path: Path | str) -> Path:
     """
     recipe = read_recipe(path)
     keep_memory()
+    disable_progress_bar()  # stderr is for our own progress
     output = Path(recipe.output)
     with one_first():
         examples = {name: read_named(recipe, name) for name in recipe.sources}

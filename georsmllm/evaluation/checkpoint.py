@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from transformers import DynamicCache
+from transformers.utils.logging import disable_progress_bar
 
 from gmrt.georsmllm.evaluation.predict import Given, Look
 from gmrt.georsmllm.model import GeoRSMLLMForConditionalGeneration
@@ -36,6 +37,7 @@ class CheckpointPredictor:
     """A checkpoint in fp32 on the CPU."""
 
     def __init__(self, path: Path) -> None:
+        disable_progress_bar()  # stderr is for our own progress
         self.model = GeoRSMLLMForConditionalGeneration.from_pretrained(path, dtype=torch.float32).eval()
         self.processor = load_processor(path)
         self.table = TokenTable(self.model.get_input_embeddings().weight.detach().numpy())
