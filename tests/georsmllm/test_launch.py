@@ -28,7 +28,7 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += [
         "--num_machines",
         "1",
@@ -41,7 +41,7 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     ]
     done = subprocess.run(
         [*launch, "-m", "gmrt", "train", str(recipe)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path)},
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=280,
