@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gmrt.georsmllm.centres import focal, splat
 from gmrt.georsmllm.shapes import minimal_rotated_box
 from gmrt.runtime.locator import FEW, FINE, PLANES, RANK, SIZES, planes
 from gmrt.runtime.peaks import GEOMETRY
@@ -126,7 +127,7 @@ def locator_targets(answers: Sequence[Located], side: int) -> dict[str, Tensor]:
             x, y = (box[0] + box[2]) / 2 * side, (box[1] + box[3]) / 2 * side
             wide, high = (box[2] - box[0]) * side, (box[3] - box[1]) * side
             column, row = min(int(x), side - 1), min(int(y), side - 1)
-            _splat(wanted[number], column, row, wide, high)
+            splat(wanted[number], column, row, wide, high)
             places.append((number, row, column))
             long, short = (np.log(max(length * side, 0.1)) for length in turned[:2])
             sides = [np.log(max(length, 0.1)) for length in (wide, high)]
@@ -141,16 +142,6 @@ def locator_targets(answers: Sequence[Located], side: int) -> dict[str, Tensor]:
     }
 
 
-def _splat(heat: FloatArray, column: int, row: int, wide: float, high: float) -> None:
-    """Raise the map to a Gaussian round the centre, a sixth of the object wide, as far as three places."""
-    reach, sigma_x, sigma_y = 3, max(wide / 6, 0.4), max(high / 6, 0.4)
-    rows = np.arange(max(row - reach, 0), min(row + reach + 1, len(heat)))
-    columns = np.arange(max(column - reach, 0), min(column + reach + 1, len(heat)))
-    bump = np.exp(-((rows[:, None] - row) ** 2) / (2 * sigma_y**2) - (columns[None] - column) ** 2 / (2 * sigma_x**2))
-    window = heat[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    np.maximum(window, bump, out=window)
-
-
 def locator_loss(maps: Tensor, shapes: Tensor, single: Tensor, targets: Mapping[str, Any]) -> Tensor:
     """Where sets are (focal, Law and Deng, arXiv 1808.01244), where the one is (cross-entropy), and their sizes."""
     wanted, places, known, one = targets["wanted"], targets["places"], targets["known"], targets["single"]
@@ -159,11 +150,8 @@ def locator_loss(maps: Tensor, shapes: Tensor, single: Tensor, targets: Mapping[
     listed[places[:, 0], places[:, 1], places[:, 2]] = True
     if bool((~one).any()):
         logits, truth, centres = maps[~one], wanted[~one], listed[~one]
-        chance = torch.sigmoid(logits).clamp(1e-4, 1 - 1e-4)
-        hit = -((1 - chance) ** 2) * torch.log(chance) * centres
-        miss = -(chance**2) * (1 - truth) ** 4 * torch.log(1 - chance) * ~centres
         # Counting the maps in keeps a batch in which next to nothing is there from weighing a hundred times as much.
-        loss = loss + (hit + miss).sum() / (centres.sum() + len(truth))
+        loss = loss + focal(logits, truth, centres) / (centres.sum() + len(truth))
     if bool(one.any()):
         truth = wanted[one].flatten(1) ** 2
         truth = truth / truth.sum(1, keepdim=True).clamp(min=1e-6)

@@ -58,7 +58,7 @@ def main(path: Path | str) -> Path:
     main_process = processes().is_main_process
     if main_process:
         millions = sum(p.numel() for p in model.parameters()) / 1e6
-        print(f"{recipe.start or recipe.preset}: {millions:.2f} M parameters", file=sys.stderr)
+        print(f"{Path(recipe.start).name or recipe.preset}: {millions:.2f} M parameters", file=sys.stderr)
     for number, (stage, (mixture, views)) in enumerate(zip(recipe.stages, mixtures, strict=True)):
         run_stage(model, processor, mixture, views, stage, output / stage.name, recipe.seed + number)
     if main_process:

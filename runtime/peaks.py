@@ -22,9 +22,10 @@ SAME = 0.5
 MOST = 100
 """Regions in an answer, at most."""
 ROWS = 8
-"""Rows of the order in which regions are written: from top to bottom, within a row from left to right."""
+"""Rows of the order in which regions are written, top to bottom and left to right: those of nano's 8 × 8 tokens."""
 UPRIGHT = 0.95
-"""A rectangle that saves less than a twentieth of the upright box's area is written upright."""
+"""A rectangle that saves less than a twentieth of the upright box's area is written upright: on a round or an upright
+thing its angle would be an accident."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def find_regions(
 
 
 def _softmax(maps: FloatArray) -> npt.NDArray[np.float64]:
-    """Chances that add up to 1, those of a place's neighbours counted in: the target is as wide as the object."""
+    """Chances of the places, which add up to 1."""
     shifted = np.exp(maps.astype(np.float64) - float(maps.max()))
     chances: npt.NDArray[np.float64] = shifted / shifted.sum()
     return chances

@@ -12,12 +12,11 @@ from gmrt.georsmllm.conditions import Condition, format_condition
 from gmrt.georsmllm.data import Question
 from gmrt.georsmllm.objects import SceneObject
 from gmrt.georsmllm.shapes import area, box_outline, iou, minimal_rotated_box, simplify
+from gmrt.runtime.peaks import ROWS, UPRIGHT
 from gmrt.runtime.points import GRID, Kind, Region, format_regions, from_grid, region
 
 T = TypeVar("T")
 
-ROWS = 8
-"""Rows of the reading order. The nano model sees 8 × 8 tokens, so regions come in the order of its tokens."""
 MOST: dict[Kind, int] = {"point": 20, "box": 20, "obb": 12, "poly": 6}
 """More regions than this are not asked for: an answer stays below about 150 tokens."""
 IN_VAIN = 0.2
@@ -26,9 +25,6 @@ CORNERS = 12
 """Corners of a polygon in an answer, at most."""
 FIT = 0.9
 """A polygon that does not keep this overlap with the true outline is not asked for."""
-UPRIGHT = 0.95
-"""A rotated box that saves less than a twentieth of the upright box's area is written upright: on a round or an upright
-thing its angle would be an accident."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gmrt.georsmllm.centres import focal
 from gmrt.georsmllm.lite import EfficientNetLite
 from gmrt.georsmllm.warmup.targets import GRID, ORIENTATIONS, Targets, Vocabulary
 
@@ -81,7 +82,7 @@ def dense_losses(maps: Sequence[Tensor], targets: Sequence[Targets]) -> dict[str
     # Thin things cover few cells, so covered cells weigh more.
     weight = (known | listed.any((2, 3), keepdim=True)) * (1 + 9 * covered)
     return {
-        "heat": _focal(heat, wanted, listed, known) / some,
+        "heat": focal(heat, wanted, listed, known) / some,
         "mask": (each * weight).sum() / empty,
         "box": functional.smooth_l1_loss(boxes[picked], found, reduction="sum", beta=0.1) / some,
         "colour": _cross(colours[picked], colour),
@@ -91,14 +92,6 @@ def dense_losses(maps: Sequence[Tensor], targets: Sequence[Targets]) -> dict[str
 
 def _stacked(arrays: list[Any], device: torch.device, join: Callable[..., Any] = np.stack) -> Tensor:
     return torch.from_numpy(join(arrays)).to(device)
-
-
-def _focal(logits: Tensor, wanted: Tensor, listed: Tensor, known: Tensor) -> Tensor:
-    """Penalty-reduced focal loss of centre maps (Law and Deng, arXiv 1808.01244, equation 1), summed."""
-    chance = torch.sigmoid(logits).clamp(1e-4, 1 - 1e-4)
-    hit = -((1 - chance) ** 2) * torch.log(chance) * listed
-    miss = -(chance**2) * (1 - wanted) ** 4 * torch.log(1 - chance) * (known & ~listed)
-    return (hit + miss).sum()
 
 
 def _cross(logits: Tensor, wanted: Tensor) -> Tensor:

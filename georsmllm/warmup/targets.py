@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gmrt.georsmllm.centres import splat
 from gmrt.georsmllm.data import Example, names_place
 from gmrt.georsmllm.evaluation.scores import normalise
 from gmrt.georsmllm.objects import SceneLabels, SceneObject
@@ -138,7 +139,7 @@ def targets(example: Example, names: Vocabulary, turn: int = 0) -> Targets:
         x0, y0, x1, y1 = (np.clip(v, 0, 1) * GRID for v in thing.box)
         x, y, wide, high = (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0
         column, row = min(int(x), GRID - 1), min(int(y), GRID - 1)
-        _splat(heat[kind], column, row, wide, high)
+        splat(heat[kind], column, row, wide, high)
         patch = coverage(thing.points * GRID, GRID, GRID)
         if not patch.empty:
             window = mask[kind, patch.rows, patch.columns]
@@ -178,14 +179,3 @@ def _index(names: Sequence[str], name: str) -> int:
 
 def _table(values: dict[str, float], names: Sequence[str], absent: float) -> FloatArray:
     return np.array([values.get(name, absent) for name in names], np.float32)
-
-
-def _splat(heat: FloatArray, column: int, row: int, wide: float, high: float) -> None:
-    """Raise the map to a Gaussian round the centre, a sixth of the object wide, as far as three cells."""
-    sigma_x, sigma_y = max(wide / 6, 0.4), max(high / 6, 0.4)
-    reach = 3
-    rows = np.arange(max(row - reach, 0), min(row + reach + 1, GRID))
-    columns = np.arange(max(column - reach, 0), min(column + reach + 1, GRID))
-    bump = np.exp(-((rows[:, None] - row) ** 2) / (2 * sigma_y**2) - (columns[None] - column) ** 2 / (2 * sigma_x**2))
-    window = heat[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    np.maximum(window, bump, out=window)

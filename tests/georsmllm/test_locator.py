@@ -147,11 +147,13 @@ def test_images_and_pairs_learn_in_one_batch(
         assert part.weight.grad is not None
         assert float(part.weight.grad.abs().max()) > 0
     model.zero_grad()
-    alone = [
-        model(image_embeds=embeds[i:j], **collate([row], 0, side)).loss.item()
-        for row, i, j in zip(rows, (0, 1, 3), (1, 3, 4), strict=True)
-    ]
-    assert len({round(loss, 4) for loss in alone}) == 3
+    # One row's question, alone: of the three images in the batch only its own may get a gradient from the locator.
+    alone = collate(rows[1:2], 0, side)
+    leaf = embeds.clone().requires_grad_()
+    maps, shapes, single = model.locator(torch.randn(1, leaf.shape[2]), leaf[[0, 1]], leaf[[0, 2]], torch.tensor([1]))
+    (maps.sum() + shapes.sum() + single.sum()).backward()
+    assert [bool(each.abs().max() > 0) for each in leaf.grad] == [False, True, True, False]
+    assert alone["images"].tolist() == [2]
 
 
 def test_a_loaded_model_finds_what_it_found(
