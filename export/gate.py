@@ -120,8 +120,8 @@ def require(report: Report, consequence: str) -> None:
 
 def run_gate(checkpoint: Checkpoint, bundle_path: Path, images: Iterable[FloatArray], source: str) -> Report:
     """Compare a bundle with its checkpoint on ``images`` [3, H, W], every question about each; ``source`` in words."""
-    places = (LOCATE,) if checkpoint.model.locator is not None else ()
-    questions = (*QUESTIONS, *scalar_questions(checkpoint), *places)
+    located = (LOCATE,) if checkpoint.model.locator is not None else ()
+    questions = (*QUESTIONS, *scalar_questions(checkpoint), *located)
     bundle = open_bundle(bundle_path)
     backend = create_backend(bundle, "cpu")
     limits = RECIPES[bundle.manifest.precision].limits
@@ -131,15 +131,18 @@ def run_gate(checkpoint: Checkpoint, bundle_path: Path, images: Iterable[FloatAr
     tensors.add("embeddings", "rows", table, bundle.table.lookup(np.arange(len(table))))
     decoder = _DecoderProbe(bundle)
     for pixels in images:
-        image = backend.encode(pixels[None])[0]
+        seen = backend.encode(pixels[None])
+        image, places = seen.embeds[0], seen.places
         for case in answer_cases(checkpoint, pixels, questions):
             tensors.add("vision", "image_embeds", case.image_embeds, image)
+            if case.image_places is not None and places is not None:
+                tensors.add("vision", "image_places", case.image_places, places[0])
             for name, ours, theirs in decoder.compare(case):
                 tensors.add("decoder", name, ours, theirs)
             forced, values, hidden = replay(bundle, backend, image, case.question, case.answer)
             scalars.add(case, values, backend)
-            if case.question == LOCATE:
-                for name, ours, theirs in _found(checkpoint, bundle, case, image, hidden[0]):
+            if case.question == LOCATE and places is not None:
+                for name, ours, theirs in _found(checkpoint, bundle, case, places, hidden[0]):
                     tensors.add("locator", name, ours, theirs)
             # The loop of the field refuses numbers that are not finite; here they are a failure like others.
             free = _free(bundle, backend, image, case.question) if np.isfinite(forced).all() else ()
@@ -171,7 +174,7 @@ def golden_cases(bundle_path: Path, checkpoint: Checkpoint) -> list[dict[str, An
     for seed, question in asked:
         pixels = golden_pixels(seed, bundle.manifest.image)
         (case,) = answer_cases(checkpoint, pixels, [question])
-        logits, values, _ = replay(bundle, backend, backend.encode(pixels[None])[0], question, case.answer)
+        logits, values, _ = replay(bundle, backend, backend.encode(pixels[None]).embeds[0], question, case.answer)
         golden = golden_case(seed, question, case.answer, logits)
         if seed == _GOLDEN_SCALAR_SEED:
             golden = replace(golden, values=tuple(map(float, values[0])), within=within)
@@ -206,13 +209,14 @@ def _free(bundle: Bundle, backend: Backend, image: FloatArray, question: str) ->
 
 
 def _found(
-    checkpoint: Checkpoint, bundle: Bundle, case: Case, image: FloatArray, hidden: FloatArray
+    checkpoint: Checkpoint, bundle: Bundle, case: Case, places: FloatArray, hidden: FloatArray
 ) -> Iterator[tuple[str, FloatArray, FloatArray]]:
     """Yield (tensor, the checkpoint's, the bundle's) of the locator's answer, each from its own image and state."""
     assert bundle.locator is not None
-    embeds, state = torch.from_numpy(case.image_embeds)[None], torch.from_numpy(case.last_hidden[0])
-    maps, shapes, _ = checkpoint.model.locate(state, embeds)
-    found, geometry, _ = bundle.locator.maps(hidden, bundle.locator.look(image[None]))
+    assert case.image_places is not None
+    exact, state = torch.from_numpy(case.image_places)[None], torch.from_numpy(case.last_hidden[0])
+    maps, shapes, _ = checkpoint.model.locate(state, exact)
+    found, geometry, _ = bundle.locator.maps(hidden, bundle.locator.look(places))
     yield "maps", maps[0].numpy(), found
     yield "geometry", shapes[0].numpy(), geometry
 

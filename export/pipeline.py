@@ -229,7 +229,7 @@ def _write(
     heads = build_heads(source.weights("regression."), config.measures, spec.hidden) if config.measures else None
     if heads is not None:
         _save(heads, folder / HEADS)
-    if config.locator:
+    if config.places:
         np.savez(folder / LOCATOR, **{k: v.astype(np.float16) for k, v in source.weights("locator.").items()})
     scale = _save_table(source, recipe, folder)
     source.processor.backend.save(str(folder / TOKENIZER))
@@ -259,7 +259,7 @@ def _write(
         calibration=None if record is None else record.summary() | {"tensors": record.ranges()},
         parity={},
         provenance=_provenance(source),
-        locator=LOCATOR if config.locator else None,
+        locator=LOCATOR if config.places else None,
         confidence=load_confidence(source.path, source.sha256),
     )
     _write_manifest(folder, manifest)

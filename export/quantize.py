@@ -75,7 +75,7 @@ def quantise_tower(model: ir.Model, record: Record, pixel_range: tuple[float, fl
         tensors_range=TensorsData(CalibrationMethod.MinMax, table),
         nodes_to_quantize=[str(node.name) for node in nodes],
         nodes_to_exclude=[],
-        op_types_to_quantize=["Conv", "Clip", "Add", "MatMul"],
+        op_types_to_quantize=["Conv", "Clip", "Add", "Resize", "MatMul"],
         extra_options={"WeightSymmetric": True, "OpTypesToExcludeOutputQuantization": ["MatMul"]},
     )
     quantizer.quantize_model()
@@ -83,7 +83,7 @@ def quantise_tower(model: ir.Model, record: Record, pixel_range: tuple[float, fl
 
 
 def _integer_nodes(model: ir.Model) -> list[ir.Node]:
-    """Products with a constant, and what stands between convolutions: clips and sums of convolutions."""
+    """Products with a constant, and what stands between convolutions: clips, and sums and enlarged maps of them."""
     nodes: list[ir.Node] = []
     opening = _opening(model)
 
@@ -95,6 +95,7 @@ def _integer_nodes(model: ir.Model) -> list[ir.Node]:
         weight = node.inputs[1] if node.op_type in _PRODUCTS else None
         product = weight is not None and weight.is_initializer()
         between = node.op_type == "Clip" or (node.op_type == "Add" and all(map(of_convolution, node.inputs)))
+        between = between or (node.op_type == "Resize" and of_convolution(node.inputs[0]))
         if (product or between) and node not in opening:
             nodes.append(node)
     return nodes

@@ -23,7 +23,8 @@ MAX_TOKENS = 24
 class Case:
     """One picture and one question, answered by the checkpoint.
 
-    ``pixels`` [3, H, W]; ``answer`` the greedy tokens, without the end; ``image_embeds`` [T, D]; ``embeds`` [S, D] of
+    ``pixels`` [3, H, W]; ``answer`` the greedy tokens, without the end; ``image_embeds`` [T, D] and
+    ``image_places`` [P, G, G], None without a locator; ``embeds`` [S, D] of
     prompt and answer; at each of the n = len(answer) + 1 positions that a token was chosen at: ``logits`` [n, V],
     ``last_hidden`` [n, D]; ``cache`` key and value of each layer, [heads, S, head_dim].
     """
@@ -32,6 +33,7 @@ class Case:
     question: str
     answer: tuple[int, ...]
     image_embeds: FloatArray
+    image_places: FloatArray | None
     embeds: FloatArray
     logits: FloatArray
     last_hidden: FloatArray
@@ -41,9 +43,9 @@ class Case:
 def answer_cases(checkpoint: Checkpoint, pixels: FloatArray, questions: Iterable[str]) -> Iterator[Case]:
     """Look at a picture once and answer questions about it greedily, one after another."""
     with torch.inference_mode():
-        image_embeds = checkpoint.model.encode_images(torch.from_numpy(pixels)[None])
+        seen = checkpoint.model.see(torch.from_numpy(pixels)[None])
     for question in questions:
-        yield _answer(checkpoint, pixels, image_embeds, question)
+        yield _answer(checkpoint, pixels, seen, question)
 
 
 def answer_ends(checkpoint: Checkpoint) -> tuple[int, ...]:
@@ -54,9 +56,10 @@ def answer_ends(checkpoint: Checkpoint) -> tuple[int, ...]:
 
 
 @torch.inference_mode()
-def _answer(checkpoint: Checkpoint, pixels: FloatArray, image_embeds: Tensor, question: str) -> Case:
+def _answer(checkpoint: Checkpoint, pixels: FloatArray, seen: tuple[Tensor, Tensor | None], question: str) -> Case:
     """Answer greedily, then read everything off one pass over prompt and answer."""
     model, processor = checkpoint.model, checkpoint.processor
+    image_embeds, image_places = seen
     prompt = model.embed(torch.from_numpy(processor.encode(question).ids)[None], image_embeds)
     answer = greedy(model, prompt, answer_ends(checkpoint), MAX_TOKENS)
     words = model.get_input_embeddings()(torch.tensor([answer], dtype=torch.long))
@@ -68,6 +71,7 @@ def _answer(checkpoint: Checkpoint, pixels: FloatArray, image_embeds: Tensor, qu
         question=question,
         answer=tuple(answer),
         image_embeds=image_embeds[0].numpy(),
+        image_places=None if image_places is None else image_places[0].numpy(),
         embeds=embeds[0].numpy(),
         logits=out.logits[0, first:].numpy(),
         last_hidden=out.hidden_states[-1][0, first:].numpy(),

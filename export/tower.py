@@ -1,5 +1,7 @@
 """Tower and connector as one ONNX graph, constructed from a checkpoint's weights: pixels [B, 3, H, W] → [B, T, D].
 
+A tower with a pyramid gives a second output, the places [B, P, G, G] that the locator reads.
+
 Constructed for the same reason as the decoder, and one more: every value has the name of its layer, so that a
 calibration record written today fits the graph that is exported with next year's PyTorch. Batch norms are folded into
 their convolutions, and a transformer's q, k and v are one product.
@@ -19,6 +21,7 @@ from gmrt.export.graph import GraphBuilder
 from gmrt.export.linear import float_linear
 from gmrt.georsmllm.lite import NECK, STAGES
 from gmrt.runtime.errors import CheckpointError
+from gmrt.runtime.locator import FINE
 
 FloatArray = npt.NDArray[np.float32]
 Weights = Mapping[str, FloatArray]
@@ -38,11 +41,17 @@ def build_tower(config: Any, weights: Weights, dtype: str = "float32") -> ir.Mod
     writer = _Writer(GraphBuilder(), weights, dtype)
     spec = config.image_spec
     pixels = writer.graph.input("pixels", "float32", ("batch", 3, spec.height, spec.width))
-    features = _TOWERS[kind](writer, config.vision_config, writer.cast("pixels", pixels, dtype))
+    features, places = _TOWERS[kind](writer, config.vision_config, writer.cast("pixels", pixels, dtype))
     tokens = writer.cast("image_embeds", _connector(writer, config, features), "float32")
     width = config.text_config.hidden_size
-    output = writer.graph.output(tokens, "image_embeds", "float32", ("batch", spec.tokens, width))
-    return writer.graph.model("vision", [pixels], [output])
+    outputs = [writer.graph.output(tokens, "image_embeds", "float32", ("batch", spec.tokens, width))]
+    if places is not None:
+        side = config.grid * FINE
+        shape = ("batch", config.places, side, side)
+        outputs.append(
+            writer.graph.output(writer.cast("image_places", places, "float32"), "image_places", "float32", shape)
+        )
+    return writer.graph.model("vision", [pixels], outputs)
 
 
 @dataclass(frozen=True)
@@ -116,22 +125,51 @@ class _Writer:
         )
 
 
-def _lite(writer: _Writer, config: Any, x: ir.Value) -> ir.Value:
-    """EfficientNet-Lite0 → patch features [B, patches, C]; see `gmrt.georsmllm.lite`."""
+def _lite(writer: _Writer, config: Any, x: ir.Value) -> tuple[ir.Value, ir.Value | None]:
+    """EfficientNet-Lite0 → patch features [B, patches, C] and places [B, P, G, G]; see `gmrt.georsmllm.lite`."""
     x = _conv_norm(writer, "tower.stem", x, stride=2)
     index, outputs = 0, {}
     for repeats, _, stage_stride, expansion, _ in STAGES:
         for repeat in range(repeats):
             name = f"tower.blocks.{index}"
-            stride = stage_stride if repeat == 0 else 1
-            y = _conv_norm(writer, f"{name}.expand", x) if expansion != 1 else x
-            y = _conv_norm(writer, f"{name}.depthwise", y, stride=stride, depthwise=True)
-            y = _conv_norm(writer, f"{name}.project", y, act=False)
             # The first block of a stage changes the width or the resolution, the others add to their input.
-            outputs[index] = x = writer.graph.op("Add", f"{name}.residual", x, y) if repeat else y
+            stride = stage_stride if repeat == 0 else 1
+            outputs[index] = x = _block(writer, name, x, stride=stride, expand=expansion != 1, residual=repeat > 0)
             index += 1
-    x = _conv_norm(writer, "tower.head", x)
-    return _tokens(writer, _neck(writer, {**outputs, None: x}) if config.neck else x, config.hidden_size)
+    outputs[None] = x = _conv_norm(writer, "tower.head", x)
+    tokens = _tokens(writer, _neck(writer, outputs) if config.neck else x, config.hidden_size)
+    return tokens, _pyramid(writer, outputs) if config.places else None
+
+
+def _block(
+    writer: _Writer, name: str, x: ir.Value, *, stride: int = 1, expand: bool = True, residual: bool = True
+) -> ir.Value:
+    """Inverted residual."""
+    y = _conv_norm(writer, f"{name}.expand", x) if expand else x
+    y = _conv_norm(writer, f"{name}.depthwise", y, stride=stride, depthwise=True)
+    y = _conv_norm(writer, f"{name}.project", y, act=False)
+    return writer.graph.op("Add", f"{name}.residual", x, y) if residual else y
+
+
+def _pyramid(writer: _Writer, outputs: Mapping[int | None, ir.Value]) -> ir.Value:
+    """Features of three strides joined at the finest → [B, P, G, G]."""
+    stem = "tower.pyramid"
+    fine, middle, x = (
+        _conv_norm(writer, f"{stem}.{name}", outputs[block], act=False) for name, (block, _) in NECK.items()
+    )
+    x = writer.graph.op("Add", f"{stem}.joined", middle, _twice(writer, f"{stem}.coarse.twice", x))
+    x = _block(writer, f"{stem}.between", x)
+    x = writer.graph.op("Add", f"{stem}.added", fine, _twice(writer, f"{stem}.between.twice", x))
+    for number in range(2):
+        x = _block(writer, f"{stem}.within.{number}", x)
+    return _relu6(writer, stem, x)
+
+
+def _twice(writer: _Writer, name: str, x: ir.Value) -> ir.Value:
+    """Every value of a map, twice as wide and twice as high."""
+    scales = writer.graph.constant("twice", np.array([1, 1, 2, 2], np.float32))
+    modes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return writer.graph.op("Resize", name, x, None, scales, **modes)
 
 
 def _neck(writer: _Writer, outputs: Mapping[int | None, ir.Value]) -> ir.Value:
@@ -174,7 +212,7 @@ def _conv_norm(
     return _relu6(writer, name, y)
 
 
-def _siglip(writer: _Writer, config: Any, x: ir.Value) -> ir.Value:
+def _siglip(writer: _Writer, config: Any, x: ir.Value) -> tuple[ir.Value, None]:
     """Transformers' SigLIP encoder without its pooling head → patch features [B, patches, C]."""
     stem, eps, width = "tower.siglip", config.layer_norm_eps, config.hidden_size
     if config.hidden_act != "gelu_pytorch_tanh":
@@ -194,7 +232,7 @@ def _siglip(writer: _Writer, config: Any, x: ir.Value) -> ir.Value:
         y = writer.linear(f"{name}.mlp.fc1", writer.norm(f"{name}.layer_norm2", x, eps))
         y = writer.linear(f"{name}.mlp.fc2", writer.gelu(f"{name}.mlp.gelu", y))
         x = writer.graph.op("Add", f"{name}.out", x, y)
-    return writer.norm(f"{stem}.post_layernorm", x, eps)
+    return writer.norm(f"{stem}.post_layernorm", x, eps), None
 
 
 def _attention(writer: _Writer, name: str, x: ir.Value, config: Any) -> ir.Value:
@@ -235,7 +273,7 @@ def _connector(writer: _Writer, config: Any, x: ir.Value) -> ir.Value:
     return writer.graph.op("Add", "connector.placed", writer.norm("connector.scale", x, 1e-5), places)
 
 
-_TOWERS: Mapping[str, Callable[[_Writer, Any, ir.Value], ir.Value]] = {
+_TOWERS: Mapping[str, Callable[[_Writer, Any, ir.Value], tuple[ir.Value, ir.Value | None]]] = {
     "efficientnet_lite": _lite,
     "siglip_vision_model": _siglip,
 }

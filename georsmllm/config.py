@@ -17,6 +17,7 @@ class EfficientNetLiteConfig(PreTrainedConfig):
     """The EfficientNet-Lite0 tower; ``image_size`` in pixels, a multiple of 32.
 
     ``neck`` is the width of the neck that joins the features of three strides, 0 for none; ``hidden_size`` follows it.
+    ``places`` is the width of the pyramid that tells a locator what is where, every 8 pixels; 0 for none.
     """
 
     model_type = "efficientnet_lite"
@@ -26,6 +27,7 @@ class EfficientNetLiteConfig(PreTrainedConfig):
     patch_size: int = 32
     hidden_size: int = 1280
     neck: int = 0
+    places: int = 0
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Set the width of the features that come out."""
@@ -42,7 +44,8 @@ class GeoRSMLLMConfig(PreTrainedConfig):
     embedding of its place, which a convolutional tower does not bring along. ``measures`` are the scalars that the
     regression head on the last hidden state answers, one output each: ``{"name": "mean height", "unit": "m",
     "mean": 6.0, "std": 4.0}``, with mean and standard deviation of the training data; without any there is no head.
-    With ``locator`` places are read off the image tokens (`gmrt.georsmllm.locator`) instead of spelt by the decoder.
+    Where the tower has ``places``, a locator (`gmrt.georsmllm.locator`) finds what is asked for, and the decoder spells
+    no coordinates.
     Raises ValueError for parts that do not fit each other.
     """
 
@@ -59,7 +62,6 @@ class GeoRSMLLMConfig(PreTrainedConfig):
     connector_dropout: float = 0.0
     positions: bool = False
     measures: list[dict[str, Any]] | tuple[dict[str, Any], ...] = ()
-    locator: bool = False
     tie_word_embeddings: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -71,10 +73,17 @@ class GeoRSMLLMConfig(PreTrainedConfig):
             raise ValueError(
                 f"head_dim must be a multiple of 16 (the CPU attention kernel asks it), got {self.head_dim}"
             )
+        if self.places and self.shuffle > 1:
+            raise ValueError(f"a tower with places does not go with a pixel shuffle, got {self.shuffle}")
         if self.grid % self.shuffle:
             raise ValueError(f"a grid of {self.grid} patches does not divide by the pixel shuffle {self.shuffle}")
         _check_measures(self.measures)
         super().__post_init__(**kwargs)
+
+    @property
+    def places(self) -> int:
+        """Numbers that the tower gives of every place; 0 for a tower, and so a model, without a locator."""
+        return int(getattr(self.vision_config, "places", 0))
 
     @property
     def head_dim(self) -> int:

@@ -56,7 +56,7 @@ class PackedQuestions(Dataset[Item]):
         seed: int,
     ) -> None:
         self.mixture, self.views, self.processor, self.stage = mixture, views, processor, stage
-        self.features, self.measures, self.locator, self.seed = features, config.measures, config.locator, seed
+        self.features, self.measures, self.locator, self.seed = features, config.measures, bool(config.places), seed
         self.firsts = np.searchsorted(mixture.sources, np.arange(len(mixture.weights)))
         self.size = len(mixture.order(np.random.default_rng(0)))
         self.asked = np.array([askable(example, stage.branches) for example in mixture.examples])

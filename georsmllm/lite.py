@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gmrt.runtime.locator import FINE
+
 # (repeats, kernel, stride of the first, expansion, output channels) a stage
 STAGES = (
     (1, 3, 1, 1, 16),
@@ -89,13 +91,35 @@ class Neck(nn.Module):
         return functional.relu6(sum(others, start=first))
 
 
+class Pyramid(nn.Module):
+    """Features at strides 8, 16 and 32 joined at the finest: what is where, for the locator.
+
+    The feature pyramid of Lin et al. (arXiv 1612.03144), down to a stride of 8: 1×1 convolutions, summed from the top,
+    with inverted residuals (5×5) at strides 16 and 8.
+    """
+
+    def __init__(self, channels: dict[str, int], width: int) -> None:
+        super().__init__()
+        for name, inputs in channels.items():
+            setattr(self, name, ConvNorm(inputs, width, 1, act=False))
+        self.between = Block(width, width, 5, 1, 2)
+        self.within = nn.Sequential(*(Block(width, width, 5, 1, 2) for _ in range(2)))
+
+    def forward(self, features: dict[str, Tensor]) -> Tensor:
+        """Map features by name, as `Neck` takes them, to [B, width, H/8, W/8]."""
+        fine, middle, coarse = (getattr(self, name)(features[name]) for name in NECK)
+        joined = self.between(middle + functional.interpolate(coarse, scale_factor=2.0))
+        return functional.relu6(self.within(fine + functional.interpolate(joined, scale_factor=2.0)))
+
+
 class EfficientNetLite(nn.Module):
     """Image [B, 3, H, W], normalised, H and W multiples of 32 → patch features [B, H/32 · W/32, C].
 
-    C is 1280, the width of the head, or ``neck``, the width of a `Neck` behind it.
+    C is 1280, the width of the head, or ``neck``, the width of a `Neck` behind it; and behind these FINE² · ``places``,
+    what a `Pyramid` says of the 4 × 4 places of every cell, where that is not 0.
     """
 
-    def __init__(self, neck: int = 0) -> None:
+    def __init__(self, neck: int = 0, places: int = 0) -> None:
         super().__init__()
         self.stem = ConvNorm(3, STEM, 3, 2)
         blocks, channels, widths = [], STEM, []
@@ -108,6 +132,7 @@ class EfficientNetLite(nn.Module):
         self.head = ConvNorm(channels, HEAD, 1)
         taken = {name: HEAD if block is None else widths[block] for name, (block, _) in NECK.items()}
         self.neck = Neck(taken, neck) if neck else None
+        self.pyramid = Pyramid(taken, places) if places else None
 
     def train(self, mode: bool = True) -> EfficientNetLite:
         """Train all but the statistics of the pretrained batch norms: batches here are small and mixed."""
@@ -123,8 +148,11 @@ class EfficientNetLite(nn.Module):
         for index, block in enumerate(self.blocks):
             outputs[index] = x = block(x)
         outputs[None] = x = self.head(x)
+        taken = {name: outputs[block] for name, (block, _) in NECK.items()}
         if self.neck is not None:
-            x = self.neck({name: outputs[block] for name, (block, _) in NECK.items()})
+            x = self.neck(taken)
+        if self.pyramid is not None:
+            x = torch.cat([x, functional.pixel_unshuffle(self.pyramid(taken), FINE)], dim=1)
         return x.flatten(2).transpose(1, 2)
 
 
@@ -145,9 +173,9 @@ def rename(name: str) -> str | None:
 def load_imagenet(tower: EfficientNetLite, state: Mapping[str, Tensor]) -> None:
     """Load ImageNet weights in the published layout, strictly: a missing or surplus tensor is a RuntimeError.
 
-    The neck is not part of them, and keeps what it has.
+    Neck and pyramid are not part of them, and keep what they have.
     """
-    own = {name: value for name, value in tower.state_dict().items() if name.startswith("neck.")}
+    own = {name: value for name, value in tower.state_dict().items() if name.startswith(("neck.", "pyramid."))}
     tower.load_state_dict({ours: value for name, value in state.items() if (ours := rename(name))} | own, strict=True)
 
 

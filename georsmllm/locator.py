@@ -1,11 +1,11 @@
-"""The locator: where what a question asks for lies, read off the image tokens instead of spelt digit by digit.
+"""The locator: where what a question asks for lies, read off the tower's places instead of spelt digit by digit.
 
 The language model opens an answer with the tag of a region, and the hidden state that the tag is chosen from becomes a
-query. Its product with every place of the image tokens is a map of centres, as the embedding of a special token decodes
-to a mask in LISA (Lai et al. 2023, arXiv 2308.00692), and boxes and turned rectangles stand beside every place as in
-"Objects as Points" (Zhou et al. 2019, arXiv 1904.07850). `gmrt.runtime.locator` computes the same without PyTorch and
-`gmrt.runtime.peaks` turns the maps into regions, so desk and field answer alike. docs/decisions.md says why: a decoder
-this small does not learn to spell places in hours on a CPU.
+query. Its product with every place of the tower's pyramid is a map of centres, as the embedding of a special token
+decodes to a mask in LISA (Lai et al. 2023, arXiv 2308.00692), and boxes and turned rectangles stand beside every place
+as in "Objects as Points" (Zhou et al. 2019, arXiv 1904.07850). `gmrt.runtime.locator` computes the same without PyTorch
+and `gmrt.runtime.peaks` turns the maps into regions, so desk and field answer alike. docs/decisions.md says why: a
+decoder this small does not learn to spell places in hours on a CPU.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gmrt.georsmllm.centres import focal, splat
-from gmrt.georsmllm.shapes import minimal_rotated_box
-from gmrt.runtime.locator import FEW, FINE, PLANES, RANK, SIZES, planes
+from gmrt.georsmllm.shapes import minimal_rotated_box, turned_rectangle
+from gmrt.runtime.locator import FEW, PLANES, RANK, SIZES, planes
 from gmrt.runtime.peaks import GEOMETRY
 from gmrt.runtime.points import Region, from_grid, parse_regions
 
@@ -62,38 +62,32 @@ def located(answer: str, *, single: bool) -> Located:
 def _rectangle(region: Region, points: npt.NDArray[np.float64]) -> tuple[float, float, float, float]:
     if region.kind not in ("obb", "poly"):
         return 0.0, 0.0, 0.0, 0.0
-    first, second, third, _ = points if region.kind == "obb" else minimal_rotated_box(points)
-    one, other = second - first, third - second
-    long, short = sorted((one, other), key=lambda side: -float(np.hypot(*side)))
-    angle = 2 * np.arctan2(long[1], long[0])
-    return float(np.hypot(*long)), float(np.hypot(*short)), float(np.cos(angle)), float(np.sin(angle))
+    return turned_rectangle(points if region.kind == "obb" else minimal_rotated_box(points))
 
 
 class Locator(nn.Module):
-    """Queries [L, D] and image tokens [N, T, D] → centre maps [L, G, G], geometry [L, GEOMETRY, G, G], one or many [L].
+    """Queries [L, D], places [N, P, G, G] → centre maps [L, G, G], geometry [L, GEOMETRY, G, G], one or many [L].
 
-    G is `FINE` times the side of the tokens' grid. Of a pair, ``first`` are the tokens of the image before and ``last``
-    those of the image after; of a single image both are the same.
+    Of a pair, ``first`` are the places of the image before and ``last`` those of the image after; of a single image
+    both are the same.
     """
 
-    def __init__(self, width: int, side: int) -> None:
+    def __init__(self, width: int, places: int, side: int) -> None:
         super().__init__()
-        self.side = side * FINE
-        self.norm = nn.LayerNorm(width)
-        self.cells = nn.Linear(width, FINE**2 * (RANK + GEOMETRY))
-        self.changes = nn.Linear(width, FINE**2 * RANK, bias=False)
+        self.side = side
+        self.cells = nn.Linear(places, RANK + GEOMETRY)
+        self.changes = nn.Linear(places, RANK, bias=False)
         self.query = nn.Linear(width, RANK + PLANES + SIZES + 3)
 
     def forward(self, queries: Tensor, first: Tensor, last: Tensor, owner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``owner`` [L] is the image, or pair, of each query; maps are logits."""
         weights, over, sizes, (bias, which, single) = self._split(self.query(queries))
-        before, after = self.norm(first), self.norm(last)
-        features, geometry = self._maps(self.cells(after), RANK + GEOMETRY).split((RANK, GEOMETRY), dim=1)
+        features, geometry = over_places(self.cells, last).split((RANK, GEOMETRY), dim=1)
         mixed, shapes = features[owner], geometry[owner]
         if first is not last:
-            old_features, old_geometry = self._maps(self.cells(before), RANK + GEOMETRY).split((RANK, GEOMETRY), dim=1)
+            old_features, old_geometry = over_places(self.cells, first).split((RANK, GEOMETRY), dim=1)
             share = torch.sigmoid(which)[:, None, None, None]
-            differences = self._maps(self.changes(after - before), RANK)
+            differences = over_places(self.changes, last - first)
             mixed = mixed + share * (old_features[owner] - mixed) + differences[owner]
             shapes = shapes + share * (old_geometry[owner] - shapes)
         maps = torch.einsum("lr,lrhw->lhw", weights, mixed) / RANK**0.5
@@ -106,16 +100,16 @@ class Locator(nn.Module):
         """`gmrt.runtime.locator.planes`; no buffer: one that is not saved is lost when a model is loaded."""
         return torch.from_numpy(planes(self.side))
 
-    def _maps(self, cells: Tensor, channels: int) -> Tensor:
-        """Tokens [N, T, FINE² · channels] as maps [N, channels, G, G]."""
-        side = self.side // FINE
-        return functional.pixel_shuffle(cells.transpose(1, 2).reshape(len(cells), channels * FINE**2, side, side), FINE)
-
     @staticmethod
     def _split(query: Tensor) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
         weights, over, sizes, rest = query.split((RANK, PLANES, SIZES, 3), dim=1)
         bias, which, single = rest.unbind(1)
         return weights, over, sizes, (bias, which, single)
+
+
+def over_places(linear: nn.Linear, places: Tensor) -> Tensor:
+    """A linear layer at every place: [N, P, G, G] to [N, outputs, G, G]."""
+    return functional.conv2d(places, linear.weight[:, :, None, None], linear.bias)
 
 
 def locator_targets(answers: Sequence[Located], side: int) -> dict[str, Tensor]:

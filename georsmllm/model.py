@@ -14,6 +14,7 @@ from gmrt.georsmllm.config import EfficientNetLiteConfig, GeoRSMLLMConfig
 from gmrt.georsmllm.coordinates import neighbours, token_losses
 from gmrt.georsmllm.lite import EfficientNetLite
 from gmrt.georsmllm.locator import Locator, locator_loss
+from gmrt.runtime.locator import FINE
 
 VALUE_WEIGHT = 1.0
 """Weight of the scalars' loss beside that of the words; both are about 1 for a model that knows nothing."""
@@ -84,11 +85,11 @@ class GeoRSMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         vision: Any = config.vision_config
         text: Any = config.text_config
         lite = isinstance(vision, EfficientNetLiteConfig)
-        self.tower: nn.Module = EfficientNetLite(vision.neck) if lite else SiglipTower(vision)
+        self.tower: nn.Module = EfficientNetLite(vision.neck, vision.places) if lite else SiglipTower(vision)
         self.connector = Connector(config)
         self.decoder = AutoModelForCausalLM.from_config(text)
         self.regression = nn.Linear(text.hidden_size, len(config.measures)) if config.measures else None
-        self.locator = Locator(int(text.hidden_size), config.grid // config.shuffle) if config.locator else None
+        self.locator = Locator(int(text.hidden_size), config.places, config.grid * FINE) if config.places else None
         self._tied_weights_keys = {
             f"decoder.{k}": f"decoder.{v}" for k, v in (self.decoder._tied_weights_keys or {}).items()
         }
@@ -120,8 +121,19 @@ class GeoRSMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def encode_images(self, pixel_values: Tensor) -> Tensor:
         """Map normalised images [B, 3, H, W] to embeddings [B, T, D]."""
-        out: Tensor = self.connector(self.tower(pixel_values))
-        return out
+        return self.see(pixel_values)[0]
+
+    def see(self, pixel_values: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map normalised images [B, 3, H, W] to embeddings [B, T, D] and, for the locator, places [B, P, G, G]."""
+        return self.read(self.tower(pixel_values))
+
+    def read(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map the tower's features [B, grid², C] to embeddings and places, as `see` has them."""
+        if not self.config.places:
+            return self.connector(features), None
+        cells, places = features.tensor_split([features.shape[2] - self.config.places * FINE**2], dim=2)
+        square = places.transpose(1, 2).reshape(len(places), -1, self.config.grid, self.config.grid)
+        return self.connector(cells), nn.functional.pixel_shuffle(square, FINE)
 
     def embed(self, input_ids: Tensor, image_embeds: Tensor | None) -> Tensor:
         """Look up tokens [B, S] and put images [N, T, D], in order, where their placeholders stand → [B, S, D].
@@ -143,6 +155,7 @@ class GeoRSMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         pixel_values: Tensor | None = None,
         image_features: Tensor | None = None,
         image_embeds: Tensor | None = None,
+        image_places: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
@@ -163,7 +176,8 @@ class GeoRSMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """Run the whole model; ``labels`` [B, S] (−100 ignored) adds the shifted cross-entropy.
 
         Images come as ``pixel_values`` [N, 3, H, W], as a frozen tower's ``image_features`` [N, P, C], or as ready
-        ``image_embeds`` [N, T, D]. ``attention_mask`` is [B, S], or the additive mask [B, 1, S, S] of packed questions.
+        ``image_embeds`` [N, T, D], with a locator ``image_places`` [N, P, G, G] too. ``attention_mask`` is [B, S], or
+        the additive mask [B, 1, S, S] of packed questions.
         With ``labels``, ``logits`` are those of the labelled positions only [n, V], in order: the head is not run where
         nothing is to be learnt. ``values`` and ``outputs`` [B, S], as `packing.Row` has them, add the smooth L1 loss of
         the regression head where ``outputs`` is not −1. ``spread`` [B, S] marks labels that are coordinates, taught as
@@ -175,9 +189,9 @@ class GeoRSMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
             if input_ids is None:
                 raise ValueError("give input_ids or inputs_embeds")
             if pixel_values is not None:
-                image_embeds = self.encode_images(pixel_values)
+                image_embeds, image_places = self.see(pixel_values)
             elif image_features is not None:
-                image_embeds = self.connector(image_features)
+                image_embeds, image_places = self.read(image_features)
             inputs_embeds = self.embed(input_ids, image_embeds)
         masks = {"attention_mask": attention_mask, "position_ids": position_ids}
         if labels is None:
@@ -192,7 +206,7 @@ class GeoRSMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
             loss = token_losses(logits, labels[:, 1:][told], spread[:, 1:][told], numbers, self.neighbours).mean()
         if self.locator is not None:
             targets = {"wanted": wanted, "places": places, "shapes": shapes, "known": known, "single": single}
-            loss = loss + LOCATOR_WEIGHT * self._locator_loss(hidden, image_embeds, asked, images, targets)
+            loss = loss + LOCATOR_WEIGHT * self._locator_loss(hidden, image_places, asked, images, targets)
         if self.regression is not None:
             loss = loss + VALUE_WEIGHT * self._value_loss(hidden, values, outputs)
         elif values is not None:
@@ -216,30 +230,30 @@ class GeoRSMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def _locator_loss(
         self,
         hidden: Tensor,
-        image_embeds: Tensor | None,
+        places: Tensor | None,
         asked: Tensor | None,
         images: Tensor | None,
         targets: dict[str, Tensor | None],
     ) -> Tensor:
         """Loss of the locator; 0 without a question for it, and still a function of all of it, which DDP asks for."""
         assert self.locator is not None
-        if asked is None or images is None or image_embeds is None:
+        if asked is None or images is None or places is None:
             zero: Tensor = torch.stack([weight.sum() * 0.0 for weight in self.locator.parameters()]).sum()
             return zero
         ends = images.cumsum(0)
-        last = image_embeds[ends - 1]
-        first = last if bool((images == 1).all()) else image_embeds[ends - images]
+        last = places[ends - 1]
+        first = last if bool((images == 1).all()) else places[ends - images]
         maps, found, one = self.locator(hidden[asked[:, 0], asked[:, 1]], first, last, asked[:, 0])
         unused: Tensor = self.locator.changes.weight.sum() * 0.0
         return locator_loss(maps, found, one, targets) + unused
 
     @torch.inference_mode()
-    def locate(self, hidden: Tensor, image_embeds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Maps [1, G, G], geometry [1, 8, G, G] and one or many [1] for a hidden state [D] and its images [n, T, D]."""
+    def locate(self, hidden: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Maps [1, G, G], geometry [1, 8, G, G] and one or many [1] for a hidden state [D], places [n, P, G, G]."""
         if self.locator is None:
             raise ValueError("the model has no locator")
-        first, last = image_embeds[:1], image_embeds[-1:]
-        same = len(image_embeds) == 1
+        first, last = places[:1], places[-1:]
+        same = len(places) == 1
         maps: tuple[Tensor, Tensor, Tensor] = self.locator(
             hidden[None], last if same else first, last, torch.zeros(1, dtype=torch.long)
         )

@@ -20,7 +20,7 @@ from gmrt.georsmllm.locator import Located, located, locator_targets
 from gmrt.georsmllm.processor import GeoRSMLLMProcessor
 from gmrt.runtime.locator import FINE
 from gmrt.runtime.points import has_regions
-from gmrt.runtime.scalar import VALUE
+from gmrt.runtime.scalar import COUNT, VALUE
 
 IGNORE = -100
 
@@ -51,7 +51,8 @@ class Turn:
     """One question about an image and its answer.
 
     A scalar has its number, in its unit, as ``value`` and its name as ``measure``; its answer is `value_answer`. A
-    location has the ``form`` of its regions, also where there are none, and may be asked for a ``single`` one.
+    location has the ``form`` of its regions, also where there are none, and may be asked for a ``single`` one. A count
+    has what is ``counted`` as regions, where that is known.
     """
 
     question: str
@@ -60,6 +61,7 @@ class Turn:
     measure: str = ""
     form: str = ""
     single: bool = False
+    counted: str = ""
 
 
 def value_answer(measure: str) -> str:
@@ -77,9 +79,9 @@ def pack(
 ) -> Row:
     """Pack turns, or pairs of question and answer, about the same images into one row; only answers carry labels.
 
-    ``measures`` are the model's (`GeoRSMLLMConfig.measures`); with a ``locator`` a location is only opened, and what it
-    should find goes along. Raises ValueError for a turn with a value whose measure
-    is not among them, or whose answer does not open with the token of a scalar.
+    ``measures`` are the model's (`GeoRSMLLMConfig.measures`); with a ``locator`` a location is only opened and a count
+    only named, and what is to be found goes along. Raises ValueError for a turn with a value whose measure is not among
+    them, or whose answer does not open with the token of a scalar.
     """
     ids: list[int] = []
     labels: list[int] = []
@@ -105,6 +107,9 @@ def pack(
         if locator and turn.form:
             target = [processor.backend.token_to_id(f"<{turn.form}>")]
             places.append((len(ids) + len(suffix) - 1, located(turn.answer, single=turn.single)))
+        elif locator and turn.counted:
+            target = processor.answer_ids(value_answer(COUNT))
+            places.append((len(ids) + len(suffix) - 1, located(turn.counted, single=False)))
         ids.extend(suffix + target)
         labels.extend([IGNORE] * len(suffix) + target)
         positions.extend(range(prompt.prefix, prompt.prefix + len(suffix) + len(target)))
@@ -153,9 +158,9 @@ def collate(rows: Sequence[Row], pad: int, side: int = 0) -> dict[str, Tensor]:
     """Pad rows to the longest: input_ids, labels, position_ids [B, S]; attention_mask [B, 1, S, S] by branches.
 
     Where any row holds a scalar, values float32 and outputs int64 [B, S] come with them, and where any holds a
-    coordinate, spread bool [B, S]. Where any holds what a locator should find, so do its targets on a grid of tokens
-    ``side`` wide (`locator.locator_targets`), the row and position of each query as asked int64 [L, 2], and images
-    int64 [B] how many images each row has.
+    coordinate, spread bool [B, S]. Where any holds what a locator should find, so do its targets for a tower ``side``
+    cells wide (`locator.locator_targets`), the row and position of each query as asked int64 [L, 2], and images int64
+    [B] how many images each row has.
     """
     size = max(len(row.ids) for row in rows)
 

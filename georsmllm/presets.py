@@ -39,7 +39,7 @@ _TINY_TEXT: dict[str, Any] = {
 
 PRESETS: dict[str, dict[str, Any]] = {
     "nano": {
-        "vision_config": {"model_type": "efficientnet_lite", "image_size": 256, "neck": 512},
+        "vision_config": {"model_type": "efficientnet_lite", "image_size": 256, "neck": 512, "places": 96},
         "text_config": {
             "model_type": "llama",
             "hidden_size": 256,
@@ -54,7 +54,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "image_mean": LITE_MEAN,
         "image_std": LITE_STD,
         "positions": True,
-        "locator": True,
     },
     "edge-256m": {
         "vision_config": {

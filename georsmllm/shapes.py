@@ -157,6 +157,17 @@ def minimal_rotated_box(points: FloatArray) -> FloatArray:
     return ordered(box_outline(u0, v0, u1, v1) @ np.stack([directions[best], across[best]]))
 
 
+def turned_rectangle(corners: FloatArray) -> tuple[float, float, float, float]:
+    """Long and short side of a rectangle [4, 2], and cosine and sine of twice its angle: turned by half it is the same.
+
+    Of a square, cosine and sine are those of either side.
+    """
+    first, second, third, _ = corners
+    long, short = sorted((second - first, third - second), key=lambda side: -float(np.hypot(*side)))
+    angle = 2 * np.arctan2(long[1], long[0])
+    return float(np.hypot(*long)), float(np.hypot(*short)), float(np.cos(angle)), float(np.sin(angle))
+
+
 def simplify(points: FloatArray, most: int, *, flat: float = 0.0) -> FloatArray:
     """The outline with at most ``most`` (≥ 3) of its corners, in the order of `ordered`.
 

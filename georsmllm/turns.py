@@ -99,13 +99,20 @@ def _requests(example: Example, count: int, rng: np.random.Generator, upright: b
         if _holds(request, question, upright, whole):
             count -= 1
             located = question.task in LOCATED
-            form = question.kind if located else ""
-            yield Turn(question.text, question.answer, form=form, single=located and question.task == "refer")
+            yield Turn(
+                question.text,
+                question.answer,
+                form=question.kind if located else "",
+                single=located and question.task == "refer",
+                counted=request.counted,
+            )
 
 
 def _holds(request: Request, question: Question, upright: bool, whole: bool) -> bool:
     """Whether the answer is still true of the view; a caption's and a class's are, of most of an image."""
-    return (upright or not question.directional) and (whole or request.task in ("caption", "class"))
+    return (upright or not (question.directional or request.counted)) and (
+        whole or request.task in ("caption", "class")
+    )
 
 
 def _reworded(turn: Turn, rng: np.random.Generator) -> Turn:

@@ -21,9 +21,10 @@ from tokenizers import Tokenizer
 from gmrt.runtime.embeddings import TokenTable, open_table
 from gmrt.runtime.errors import BundleError, BundleNotFoundError
 from gmrt.runtime.familiar import PIXEL_FEATURES, Familiarity, open_profiles
+from gmrt.runtime.fields import MANIFEST_NAME
 from gmrt.runtime.lexicon import Lexicon, read_lexicon, tag_tokens
 from gmrt.runtime.locator import Locator, open_locator
-from gmrt.runtime.manifest import MANIFEST_NAME, FileEntry, Manifest, read_manifest
+from gmrt.runtime.manifest import FileEntry, Manifest, read_manifest
 from gmrt.runtime.onnx_scan import external_locations
 from gmrt.runtime.prompt import compile_template
 from gmrt.runtime.scalar import Scalars, read_scalars
@@ -86,7 +87,9 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
             hidden_size=manifest.hidden_size,
         ),
         familiar=_open_familiar(root, manifest),
-        scalars=None if manifest.heads is None else read_scalars(tokenizer, manifest.heads.measures),
+        scalars=read_scalars(
+            tokenizer, () if manifest.heads is None else manifest.heads.measures, counts=manifest.locator is not None
+        ),
         locator=_open_locator(root, manifest, tokenizer),
     )
 
@@ -107,7 +110,7 @@ def _open_locator(root: Path, manifest: Manifest, tokenizer: Tokenizer) -> Locat
         return None
     if tag_tokens(tokenizer) is None:
         raise BundleError("the tokenizer has no tokens for regions, which a locator needs: export the bundle again")
-    return open_locator(root / manifest.locator, manifest.hidden_size)
+    return open_locator(root / manifest.locator, manifest.hidden_size, manifest.places[0])
 
 
 def verify(root: Path) -> Manifest:

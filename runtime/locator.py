@@ -1,10 +1,10 @@
-"""Where what is asked for lies: a query over the image tokens, in numpy, and the guard that opens it.
+"""Where what is asked for lies: a query over what the tower says of every place, in numpy, and the guard that opens it.
 
 A bundle with a locator does not spell coordinates token by token. The decoder opens its answer with the tag of a region
 (or is held to one), and the hidden state behind the prompt becomes a query: its product with every place of the image
-tokens is a map of scores, and the geometry of what lies there stands beside it. `gmrt.runtime.peaks` writes down what
-the map holds. The head is trained in `gmrt.georsmllm.locator`, and small enough to need no graph: 64 × 256 features
-times 1152 weights once an image, and 64 times 1024 a question.
+is a map of scores, and the geometry of what lies there stands beside it. `gmrt.runtime.peaks` writes down what the map
+holds. The head is trained in `gmrt.georsmllm.locator`, and small enough to need no graph: 1024 places × 96 features
+times 72 weights once an image, and 64 times 1024 a question.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gmrt.runtime.peaks import GEOMETRY, Located, find_regions
 from gmrt.runtime.points import KINDS, Kind
 
 FINE = 4
-"""Places along a side of one image token."""
+"""Places along a side of one cell of the tower."""
 RANK = 64
 """Features of a place that a query weighs."""
 PLANES = 8
@@ -34,7 +34,6 @@ FEW = -4.0
 """Bias with which every place begins empty (Lin et al., focal loss, arXiv 1708.02002)."""
 
 _MAX_BYTES = 64 << 20
-_EPSILON = 1e-5
 
 
 def planes(side: int) -> FloatArray:
@@ -45,15 +44,13 @@ def planes(side: int) -> FloatArray:
     return np.stack(stack).astype(np.float32)
 
 
-def shapes_of(width: int) -> dict[str, tuple[int, ...]]:
-    """The weights of a locator for tokens of ``width`` D, by name, with their shapes."""
-    wide, queries = FINE**2 * (RANK + GEOMETRY), RANK + PLANES + SIZES + 3
+def shapes_of(width: int, places: int) -> dict[str, tuple[int, ...]]:
+    """The weights of a locator by name, with their shapes: hidden states ``width`` wide, ``places`` numbers a place."""
+    queries = RANK + PLANES + SIZES + 3
     return {
-        "norm.weight": (width,),
-        "norm.bias": (width,),
-        "cells.weight": (wide, width),
-        "cells.bias": (wide,),
-        "changes.weight": (FINE**2 * RANK, width),
+        "cells.weight": (RANK + GEOMETRY, places),
+        "cells.bias": (RANK + GEOMETRY,),
+        "changes.weight": (RANK, places),
         "query.weight": (queries, width),
         "query.bias": (queries,),
     }
@@ -78,16 +75,13 @@ class Locator:
     def __init__(self, weights: Mapping[str, FloatArray]) -> None:
         self._weights = {name: np.asarray(weights[name], np.float32) for name in weights}
 
-    def look(self, embeds: FloatArray) -> Maps:
-        """Prepare an image, or a pair in the order before, after: embeds float32 [1 or 2, T, D]."""
-        after = self._normed(embeds[-1])
-        features, geometry = self._split(after)
-        if len(embeds) == 1:
+    def look(self, places: FloatArray) -> Maps:
+        """Prepare an image, or a pair in the order before, after: places float32 [1 or 2, P, G, G]."""
+        features, geometry = self._split(places[-1])
+        if len(places) == 1:
             return Maps(features, geometry)
-        before = self._normed(embeds[0])
-        return Maps(
-            features, geometry, self._split(before), _maps((after - before) @ self._weights["changes.weight"].T)
-        )
+        changes = np.tensordot(self._weights["changes.weight"], places[1] - places[0], 1)
+        return Maps(features, geometry, self._split(places[0]), changes)
 
     def maps(self, hidden: FloatArray, seen: Maps) -> tuple[FloatArray, FloatArray, float]:
         """Logits [G, G], geometry [GEOMETRY, G, G] and one (above 0) or many, for a hidden state [D]."""
@@ -107,14 +101,13 @@ class Locator:
         """Answer the question that left ``hidden`` [D], as regions of a kind."""
         return find_regions(*self.maps(hidden, seen), kind, max_regions)
 
-    def _normed(self, cells: FloatArray) -> FloatArray:
-        centred = cells - cells.mean(axis=1, keepdims=True)
-        deviation = np.sqrt(np.square(centred).mean(axis=1, keepdims=True) + np.float32(_EPSILON))
-        normed: FloatArray = centred / deviation * self._weights["norm.weight"] + self._weights["norm.bias"]
-        return normed
+    def count(self, hidden: FloatArray, seen: Maps) -> Located:
+        """The places of all that the question that left ``hidden`` [D] asks to count."""
+        maps, geometry, _ = self.maps(hidden, seen)
+        return find_regions(maps, geometry, -1.0, "point")
 
-    def _split(self, cells: FloatArray) -> tuple[FloatArray, FloatArray]:
-        maps = _maps(cells @ self._weights["cells.weight"].T + self._weights["cells.bias"])
+    def _split(self, places: FloatArray) -> tuple[FloatArray, FloatArray]:
+        maps = np.tensordot(self._weights["cells.weight"], places, 1) + self._weights["cells.bias"][:, None, None]
         return maps[:RANK], maps[RANK:]
 
     @cached_property
@@ -125,17 +118,10 @@ class Locator:
         return self._sides.setdefault(side, planes(side))
 
 
-def _maps(cells: FloatArray) -> FloatArray:
-    """Tokens [T, C · FINE²] of a square grid as maps [C, G, G]: every token becomes FINE × FINE places."""
-    side = round(len(cells) ** 0.5)
-    split = cells.reshape(side, side, -1, FINE, FINE)
-    return np.ascontiguousarray(split.transpose(2, 0, 3, 1, 4)).reshape(-1, side * FINE, side * FINE)
-
-
-def open_locator(file: Path, width: int) -> Locator:
+def open_locator(file: Path, width: int, places: int) -> Locator:
     """Read a locator's weights from a .npz file; raises `BundleError` when it holds anything else."""
     try:
-        return Locator(_read(file, shapes_of(width)))
+        return Locator(_read(file, shapes_of(width, places)))
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         raise BundleError(f"{file.name}: not the weights of a locator ({error}): export the bundle again") from None
 

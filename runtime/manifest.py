@@ -10,11 +10,22 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import PurePosixPath
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from gmrt.runtime.confidence import Knots, read_knots
 from gmrt.runtime.errors import BundleError
+from gmrt.runtime.fields import (
+    MANIFEST_NAME,
+    read_choice,
+    read_field,
+    read_number,
+    read_object,
+    read_path,
+    read_text,
+    read_version,
+    read_whole,
+    refusal,
+)
 from gmrt.runtime.image import ImageSpec
 from gmrt.runtime.points import GRID
 from gmrt.runtime.prompt import PromptLayout
@@ -22,7 +33,6 @@ from gmrt.runtime.scalar import Measure
 
 SCHEMA_MAJOR = 1
 SCHEMA_VERSION = "1.1"
-MANIFEST_NAME = "bundle.json"
 ENGINES = "engines"
 """Folder of per-device caches beside the bundle: never hashed, never needed."""
 
@@ -32,12 +42,9 @@ COORDINATES: Mapping[str, Any] = {"grid": GRID, "origin": "top-left", "order": "
 """The one convention that `gmrt.runtime.points` implements; a bundle that states another is refused."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_VERSION = re.compile(r"\d+(\.\d+)*")
 _LIMITS = {"layers": 512, "kv_heads": 512, "head_dim": 1024, "max_length": 1 << 20}
 _MAX_HIDDEN, _MAX_VOCAB = 1 << 16, 1 << 22
 _MAX_IMAGES, _MAX_SETS, _MAX_SCORE = 1 << 32, 64, 1e30
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -195,6 +202,12 @@ class Manifest:
     locator: str | None = None
     confidence: Knots = ()
 
+    @property
+    def places(self) -> tuple[int, int, int]:
+        """Shape P, G, G of what the tower tells the locator of an image; a bundle with a locator has it."""
+        numbers, rows, columns = (int(axis) for axis in self.vision.outputs["image_places"].axes[1:])
+        return numbers, rows, columns
+
     def to_dict(self) -> dict[str, Any]:
         """Return the object to write as ``bundle.json``; the inverse of `read_manifest`."""
         components: dict[str, Any] = {"vision": self.vision.to_dict(), "decoder": self.decoder.to_dict()}
@@ -246,24 +259,24 @@ def read_manifest(data: object) -> Manifest:
     """
     if not isinstance(data, dict):
         raise BundleError(f"{MANIFEST_NAME}: expected an object, got {type(data).__name__}")
-    version = _text(data, "schema_version")
+    version = read_text(data, "schema_version")
     if version.split(".", maxsplit=1)[0] != str(SCHEMA_MAJOR):
         raise BundleError(
             f"{MANIFEST_NAME}: schema version {version!r} is not one that this gmrt reads ({SCHEMA_MAJOR}.x): "
             "install the gmrt that wrote it, or export the bundle again"
         )
-    files = {_relative(name, "files"): _file_entry(name, entry) for name, entry in _object(data, "files").items()}
-    components = _object(data, "components")
-    hidden_size, vocab_size = _whole(data, "hidden_size", _MAX_HIDDEN), _whole(data, "vocab_size", _MAX_VOCAB)
+    files = {read_path(name, "files"): _file_entry(name, entry) for name, entry in read_object(data, "files").items()}
+    components = read_object(data, "components")
+    hidden_size, vocab_size = read_whole(data, "hidden_size", _MAX_HIDDEN), read_whole(data, "vocab_size", _MAX_VOCAB)
     calibration = data.get("calibration")
     manifest = Manifest(
         schema_version=version,
-        id=_text(data, "id"),
-        name=_text(data, "name"),
-        created=_text(data, "created"),
-        precision=cast(Precision, _choice(data, "precision", get_args(Precision))),
-        target=cast(Target, _choice(data, "target", get_args(Target))),
-        min_onnxruntime=_version(data, "min_onnxruntime"),
+        id=read_text(data, "id"),
+        name=read_text(data, "name"),
+        created=read_text(data, "created"),
+        precision=cast(Precision, read_choice(data, "precision", get_args(Precision))),
+        target=cast(Target, read_choice(data, "target", get_args(Target))),
+        min_onnxruntime=read_version(data, "min_onnxruntime"),
         files=files,
         vision=_graph(components, "vision"),
         decoder=_graph(components, "decoder"),
@@ -271,15 +284,15 @@ def read_manifest(data: object) -> Manifest:
         embeddings=_embeddings(components),
         tokenizer=_component_file(components, "tokenizer"),
         template=_component_file(components, "template"),
-        cache=_cache(_object(data, "cache")),
+        cache=_cache(read_object(data, "cache")),
         hidden_size=hidden_size,
         vocab_size=vocab_size,
-        image=ImageSpec.from_dict(_object(data, "image")),
-        prompt=PromptLayout.from_dict(_object(data, "prompt")),
-        coordinates=_object(data, "coordinates"),
-        calibration=None if calibration is None else _object(data, "calibration"),
-        parity=_object(data, "parity"),
-        provenance=_object(data, "provenance"),
+        image=ImageSpec.from_dict(read_object(data, "image")),
+        prompt=PromptLayout.from_dict(read_object(data, "prompt")),
+        coordinates=read_object(data, "coordinates"),
+        calibration=None if calibration is None else read_object(data, "calibration"),
+        parity=read_object(data, "parity"),
+        provenance=read_object(data, "provenance"),
         familiar=_familiar(components) if "familiar" in components else None,
         locator=_component_file(components, "locator") if "locator" in components else None,
         confidence=_knots(data.get("confidence", [])),
@@ -302,6 +315,7 @@ def _check_consistent(manifest: Manifest) -> None:
         _check_heads(manifest.heads, manifest)
     if manifest.locator is not None:
         _check_hidden(manifest, "a locator")
+        _check_places(manifest)
     if manifest.id != bundle_id(manifest.files):
         raise BundleError(f"{MANIFEST_NAME}: the id {manifest.id!r} does not fit the files: export the bundle again")
     for key, value in COORDINATES.items():
@@ -327,6 +341,17 @@ def _check_hidden(manifest: Manifest, reader: str) -> None:
         )
 
 
+def _check_places(manifest: Manifest) -> None:
+    """Refuse a tower that does not tell a locator what is where."""
+    found = manifest.vision.outputs.get("image_places")
+    sizes = () if found is None else tuple(axis for axis in found.axes[1:] if isinstance(axis, int) and axis > 0)
+    if found is None or found.dtype != "float32" or len(found.axes) != 4 or len(sizes) != 3 or sizes[1] != sizes[2]:
+        raise BundleError(
+            f"{MANIFEST_NAME}: components.vision.outputs needs image_places, float32 [batch, P, G, G], for a locator: "
+            "export the bundle again"
+        )
+
+
 def _check_heads(heads: HeadsSpec, manifest: Manifest) -> None:
     """Refuse a head that does not take what the decoder gives, or that answers other than its measures."""
     names = [measure.name for measure in heads.measures]
@@ -346,140 +371,84 @@ def _check_heads(heads: HeadsSpec, manifest: Manifest) -> None:
             )
 
 
-def _fail(key: str, wanted: str, value: object) -> BundleError:
-    shown = repr(value)
-    return BundleError(f"{MANIFEST_NAME}: {key} must be {wanted}, got {shown[:80]}: export the bundle again")
-
-
-def _field(data: Mapping[str, Any], key: str, kind: type[T], wanted: str) -> T:
-    if key not in data:
-        raise BundleError(f"{MANIFEST_NAME}: {key} is missing: export the bundle again")
-    value = data[key]
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise _fail(key, wanted, value)
-    return value
-
-
-def _text(data: Mapping[str, Any], key: str) -> str:
-    return _field(data, key, str, "a string")
-
-
-def _object(data: Mapping[str, Any], key: str) -> dict[str, Any]:
-    return _field(data, key, dict, "an object")
-
-
-def _whole(data: Mapping[str, Any], key: str, limit: int) -> int:
-    value = _field(data, key, int, "a whole number")
-    if not 0 < value <= limit:
-        raise _fail(key, f"from 1 to {limit}", value)
-    return value
-
-
-def _number(key: str, value: object, limit: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= limit:
-        raise _fail(key, f"a number above 0, at most {limit:g}", value)
-    return float(value)
-
-
-def _choice(data: Mapping[str, Any], key: str, options: tuple[str, ...]) -> str:
-    value = _text(data, key)
-    if value not in options:
-        raise _fail(key, f"one of {', '.join(options)}", value)
-    return value
-
-
-def _version(data: Mapping[str, Any], key: str) -> str:
-    value = _text(data, key)
-    if not _VERSION.fullmatch(value):
-        raise _fail(key, "a version such as 1.22.0", value)
-    return value
-
-
-def _relative(name: object, where: str) -> str:
-    """Return ``name`` when it is a plain relative path of forward slashes that stays inside the bundle."""
-    plain = isinstance(name, str) and bool(name) and not re.search(r"[\\:\x00-\x1f]", name)
-    path = PurePosixPath(str(name))
-    if not plain or path.is_absolute() or ".." in path.parts or str(path) != name:
-        raise BundleError(
-            f"{MANIFEST_NAME}: {where} names {str(name)[:80]!r}, which is not a plain path inside the bundle: "
-            "do not use this bundle unless you know who made it"
-        )
-    return str(name)
-
-
 def _file_entry(name: str, entry: object) -> FileEntry:
     if not isinstance(entry, dict):
-        raise _fail(f"files[{name!r}]", "an object", entry)
-    size = _field(entry, "bytes", int, "a whole number")
-    digest = _text(entry, "sha256")
+        raise refusal(f"files[{name!r}]", "an object", entry)
+    size = read_field(entry, "bytes", int, "a whole number")
+    digest = read_text(entry, "sha256")
     if size < 0 or not _SHA256.fullmatch(digest):
-        raise _fail(f"files[{name!r}]", "a sha256 in lower-case hex and a size in bytes", entry)
+        raise refusal(f"files[{name!r}]", "a sha256 in lower-case hex and a size in bytes", entry)
     return FileEntry(digest, size)
 
 
 def _component_file(components: Mapping[str, Any], name: str) -> str:
-    return _relative(_text(_object(components, name), "file"), f"components.{name}")
+    return read_path(read_text(read_object(components, name), "file"), f"components.{name}")
 
 
 def _graph(components: Mapping[str, Any], name: str) -> GraphSpec:
-    data = _object(components, name)
+    data = read_object(components, name)
     return GraphSpec(
         file=_component_file(components, name),
-        precision=_text(data, "precision"),
-        inputs={key: _tensor(key, value) for key, value in _object(data, "inputs").items()},
-        outputs={key: _tensor(key, value) for key, value in _object(data, "outputs").items()},
+        precision=read_text(data, "precision"),
+        inputs={key: _tensor(key, value) for key, value in read_object(data, "inputs").items()},
+        outputs={key: _tensor(key, value) for key, value in read_object(data, "outputs").items()},
     )
 
 
 def _heads(components: Mapping[str, Any]) -> HeadsSpec:
-    graph, measures = _graph(components, "heads"), _field(_object(components, "heads"), "measures", list, "a list")
+    graph, measures = (
+        _graph(components, "heads"),
+        read_field(read_object(components, "heads"), "measures", list, "a list"),
+    )
     if not all(isinstance(measure, dict) for measure in measures):
-        raise _fail("components.heads.measures", "a list of objects", measures)
-    return HeadsSpec(**vars(graph), measures=tuple(Measure(_text(m, "name"), _text(m, "unit")) for m in measures))
+        raise refusal("components.heads.measures", "a list of objects", measures)
+    return HeadsSpec(
+        **vars(graph), measures=tuple(Measure(read_text(m, "name"), read_text(m, "unit")) for m in measures)
+    )
 
 
 def _tensor(name: str, data: object) -> TensorSpec:
     if not isinstance(data, dict):
-        raise _fail(name, "an object with dtype and axes", data)
-    axes = _field(data, "axes", list, "a list")
+        raise refusal(name, "an object with dtype and axes", data)
+    axes = read_field(data, "axes", list, "a list")
     if not all(isinstance(axis, (int, str)) and not isinstance(axis, bool) for axis in axes):
-        raise _fail(f"{name}.axes", "sizes and names", axes)
-    return TensorSpec(_text(data, "dtype"), tuple(axes))
+        raise refusal(f"{name}.axes", "sizes and names", axes)
+    return TensorSpec(read_text(data, "dtype"), tuple(axes))
 
 
 def _embeddings(components: Mapping[str, Any]) -> EmbeddingsSpec:
-    data = _object(components, "embeddings")
+    data = read_object(components, "embeddings")
     scale = data.get("scale")
     return EmbeddingsSpec(
         file=_component_file(components, "embeddings"),
-        scale=None if scale is None else _relative(scale, "components.embeddings"),
-        precision=_text(data, "precision"),
+        scale=None if scale is None else read_path(scale, "components.embeddings"),
+        precision=read_text(data, "precision"),
     )
 
 
 def _familiar(components: Mapping[str, Any]) -> FamiliarSpec:
-    data = _object(components, "familiar")
-    sets = _field(data, "sets", list, "a list of names")
+    data = read_object(components, "familiar")
+    sets = read_field(data, "sets", list, "a list of names")
     if not 0 < len(sets) <= _MAX_SETS or not all(isinstance(name, str) for name in sets):
-        raise _fail("components.familiar.sets", f"1 to {_MAX_SETS} names", sets)
+        raise refusal("components.familiar.sets", f"1 to {_MAX_SETS} names", sets)
     return FamiliarSpec(
         embeddings=_profile(data, "embeddings", len(sets)),
         pixels=_profile(data, "pixels", len(sets)),
         sets=tuple(sets),
-        quantile=_number("components.familiar.quantile", data.get("quantile"), 1),
-        images=_whole(data, "images", _MAX_IMAGES),
+        quantile=read_number("components.familiar.quantile", data.get("quantile"), 1),
+        images=read_whole(data, "images", _MAX_IMAGES),
     )
 
 
 def _profile(data: Mapping[str, Any], name: str, sets: int) -> ProfileSpec:
-    profile = _object(data, name)
-    thresholds = _field(profile, "thresholds", list, "a list of numbers")
+    profile = read_object(data, name)
+    thresholds = read_field(profile, "thresholds", list, "a list of numbers")
     if len(thresholds) != sets:
-        raise _fail(f"components.familiar.{name}.thresholds", f"{sets} numbers, one for each set", thresholds)
+        raise refusal(f"components.familiar.{name}.thresholds", f"{sets} numbers, one for each set", thresholds)
     return ProfileSpec(
-        file=_relative(_text(profile, "file"), f"components.familiar.{name}"),
-        axes=_whole(profile, "axes", _MAX_HIDDEN),
-        thresholds=tuple(_number(f"components.familiar.{name}.thresholds", t, _MAX_SCORE) for t in thresholds),
+        file=read_path(read_text(profile, "file"), f"components.familiar.{name}"),
+        axes=read_whole(profile, "axes", _MAX_HIDDEN),
+        thresholds=tuple(read_number(f"components.familiar.{name}.thresholds", t, _MAX_SCORE) for t in thresholds),
     )
 
 
@@ -491,5 +460,5 @@ def _knots(data: object) -> Knots:
 
 
 def _cache(data: Mapping[str, Any]) -> CacheGeometry:
-    sizes = {key: _whole(data, key, limit) for key, limit in _LIMITS.items()}
-    return CacheGeometry(dtype=_choice(data, "dtype", ("float32", "float16")), **sizes)
+    sizes = {key: read_whole(data, key, limit) for key, limit in _LIMITS.items()}
+    return CacheGeometry(dtype=read_choice(data, "dtype", ("float32", "float16")), **sizes)

@@ -15,20 +15,21 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
 from gmrt.runtime.answer import Answer, Event, Finished, FinishReason, TextEvent
-from gmrt.runtime.backends import Backend, Decoder, create_backend
+from gmrt.runtime.backends import Backend, Decoder, Encoded, create_backend
 from gmrt.runtime.bundle import Bundle, open_bundle
 from gmrt.runtime.confidence import apply_knots
 from gmrt.runtime.errors import BundleError, BusyError, PromptError, SceneError
 from gmrt.runtime.familiar import WARNING
 from gmrt.runtime.generate import decode_tokens
 from gmrt.runtime.image import FloatArray, prepare
-from gmrt.runtime.locator import Maps
+from gmrt.runtime.locator import Locator, Maps
 from gmrt.runtime.memory import parse_size, plan_memory
 from gmrt.runtime.peaks import Located
 from gmrt.runtime.points import Kind, format_regions
@@ -136,11 +137,11 @@ class Model:
             self._backend.prepare_vision()
             self._load_ms += _since(started)
             started = perf_counter()
-            embeds = self._backend.encode(pixels)
+            encoded = self._backend.encode(pixels)
             timings = {"read": read_ms, "vision": _since(started)}
         familiar = self.bundle.familiar
-        strangeness = None if familiar is None else max(map(familiar.strangeness, embeds, pixels))
-        return View(self, scenes, embeds, timings, strangeness)
+        strangeness = None if familiar is None else max(map(familiar.strangeness, encoded.embeds, pixels))
+        return View(self, scenes, encoded, timings, strangeness)
 
     @contextmanager
     def _working(self) -> Iterator[None]:
@@ -208,7 +209,11 @@ class Model:
             rest = format_regions(found.regions)
             confidence *= found.confidence
         number, unit = None, ""
-        if scalar is not None and scalar.index is not None and hidden is not None:
+        if scalar is not None and scalar.counts and hidden is not None:
+            found = view.count(hidden[0, 0])
+            number, rest = float(len(found.regions)), str(len(found.regions))
+            confidence *= found.confidence
+        elif scalar is not None and scalar.index is not None and hidden is not None:
             number, unit = self._measured(hidden[0], scalar.index)
             rest = format_value(number, unit)
         decode_ms += _since(started)
@@ -273,7 +278,7 @@ class Model:
             decoder.cache.restore(snapshot)
         else:
             embeds = self.bundle.table.lookup(ids)
-            embeds[ids == self.bundle.manifest.prompt.image_token_id] = view.embeds.reshape(-1, embeds.shape[1])
+            embeds[ids == self.bundle.manifest.prompt.image_token_id] = view.encoded.embeds.reshape(-1, embeds.shape[1])
             decoder.prefill(embeds[None], np.zeros((1, 0), np.int64))
         self._resident = key
         return 0 if snapshot is None else prompt.prefix
@@ -282,33 +287,43 @@ class Model:
 class View:
     """One image, or a pair, that the model has seen. Make one with `Model.look` or `Model.compare`.
 
-    ``scenes`` are the images in order, ``embeds`` float32 [images, tokens, D] what the tower made of them, ``hashes``
-    those of their pixels, ``timings`` the milliseconds that reading and encoding took. ``strangeness`` says how unlike
-    the calibration images this is, of a pair the worse (`gmrt.runtime.familiar`); None where the bundle cannot tell.
+    ``scenes`` are the images in order, ``encoded`` what the tower made of them, ``hashes`` those of their pixels,
+    ``timings`` the milliseconds that reading and encoding took. ``strangeness`` says how unlike the calibration images
+    this is, of a pair the worse (`gmrt.runtime.familiar`); None where the bundle cannot tell.
     """
 
     def __init__(
         self,
         model: Model,
         scenes: tuple[Scene, ...],
-        embeds: FloatArray,
+        encoded: Encoded,
         timings: Mapping[str, float],
         strangeness: float | None = None,
     ) -> None:
         self.model = model
         self.scenes = scenes
-        self.embeds = embeds
+        self.encoded = encoded
         self.timings = timings
         self.strangeness = strangeness
-        self._maps: Maps | None = None
         self.hashes = tuple(scene_hash(scene) for scene in scenes)
 
     def find(self, hidden: FloatArray, kind: Kind, max_regions: int | None) -> Located:
         """What the bundle's locator finds for a question, by the last hidden state [D] of its prompt."""
-        assert self.model.bundle.locator is not None  # a guard over locations comes with a locator
-        if self._maps is None:
-            self._maps = self.model.bundle.locator.look(self.embeds)
-        return self.model.bundle.locator.find(hidden, self._maps, kind, max_regions)
+        locator, maps = self._located
+        return locator.find(hidden, maps, kind, max_regions)
+
+    def count(self, hidden: FloatArray) -> Located:
+        """The places of all that a question asks to count, by the last hidden state [D] of its prompt."""
+        locator, maps = self._located
+        return locator.count(hidden, maps)
+
+    @cached_property
+    def _located(self) -> tuple[Locator, Maps]:
+        """The bundle's locator and what it sees here, made when the first question for places comes."""
+        locator, places = self.model.bundle.locator, self.encoded.places
+        assert locator is not None  # a guard over locations or counts comes with a locator
+        assert places is not None  # and a locator with a tower that has places
+        return locator, locator.look(places)
 
     @property
     def image(self) -> str | tuple[str, ...] | None:

@@ -88,8 +88,9 @@ class Request:
 
     @property
     def choice(self) -> Choice | None:
-        """The closed set that holds the answer."""
-        return self.constraint if isinstance(self.constraint, Choice) else None
+        """The closed set that holds the answer, unless it is counted."""
+        held = self.constraint.otherwise if isinstance(self.constraint, ScalarGuard) else self.constraint
+        return held if isinstance(held, Choice) else None
 
     @property
     def scalar(self) -> ScalarGuard | None:
@@ -120,7 +121,8 @@ def make_request(question: str, options: Options, *, bundle: Bundle, images: int
     locator = _locator_guard(options, bundle)
     constraint = _constraint(options, prompt, bundle, budget, locator)
     # What ends by itself needs no more room than its longest form.
-    max_tokens = constraint.longest if isinstance(constraint, (Choice, Location)) else budget
+    held = constraint.otherwise if isinstance(constraint, ScalarGuard) else constraint
+    max_tokens = held.longest if isinstance(held, (Choice, Location)) else budget
     return Request(
         question=question,
         prompt=prompt,
@@ -151,7 +153,9 @@ def _constraint(
     """What the options ask for; without any, the guards over answers that turn out to be locations or scalars."""
     tokenizer, eos = bundle.tokenizer, bundle.manifest.prompt.eos_token_ids
     if options.texts is not None:
-        return choice(options.texts, prompt=prompt.text, tokenizer=tokenizer, eos=eos, max_tokens=budget)
+        held = choice(options.texts, prompt=prompt.text, tokenizer=tokenizer, eos=eos, max_tokens=budget)
+        counting = None if bundle.scalars is None or not options.number else bundle.scalars.counting
+        return held if counting is None else ScalarGuard(counting, eos, otherwise=held)
     if options.points and locator is not None:
         return locator
     if options.points:

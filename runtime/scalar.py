@@ -1,7 +1,8 @@
-"""Scalars: answers whose number comes from the regression head and not from digits.
+"""Scalars: answers whose number comes from the regression head, or is counted by the locator, and not from digits.
 
 The decoder says what is measured, "<value> mean height", and the head says how much, from the last hidden state that
 `VALUE` was chosen from. The words after it are held to the names that the bundle knows, so the number always has one.
+Where places come from a locator, "<value> count" is how many it finds: what is counted and what is located agree.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from gmrt.runtime.image import FloatArray
 VALUE = "<value>"
 """The token that opens such an answer; the name of what is measured follows it in words."""
 
+COUNT = "count"
+"""The name of how many things the locator finds for a question."""
+
 _DIGITS = 3
 
 
@@ -33,25 +37,39 @@ class Measure:
 
 @dataclass(frozen=True)
 class Scalars:
-    """How a tokenizer spells scalar answers: the id of `VALUE`, and the ids of each measure's name behind it."""
+    """How a tokenizer spells scalar answers: the id of `VALUE`, and the ids of each measure's name behind it.
+
+    A `COUNT` is the last of the measures, where the bundle counts.
+    """
 
     token: int
     measures: tuple[Measure, ...]
     spellings: tuple[tuple[int, ...], ...]
 
+    @property
+    def counting(self) -> Scalars | None:
+        """Counts alone; None where the bundle has none."""
+        if self.measures[-1].name != COUNT:
+            return None
+        return Scalars(self.token, self.measures[-1:], self.spellings[-1:])
 
-def read_scalars(tokenizer: Tokenizer, measures: Sequence[Measure]) -> Scalars:
-    """Read how ``tokenizer`` spells ``measures``.
 
-    Raises `BundleError` when it has no token `VALUE`, or cannot tell two names apart.
+def read_scalars(tokenizer: Tokenizer, measures: Sequence[Measure], *, counts: bool = False) -> Scalars | None:
+    """Read how ``tokenizer`` spells ``measures`` and, with ``counts``, a `COUNT`; None where there is nothing to spell.
+
+    Raises `BundleError` when it has no token `VALUE` and there are measures, or cannot tell two names apart.
     """
     token = tokenizer.token_to_id(VALUE)
+    if counts and token is not None:
+        measures = (*measures, Measure(COUNT, ""))
+    if not measures:
+        return None
     spelled = [tokenizer.encode(f"{VALUE} {m.name}", add_special_tokens=False).ids for m in measures]
     if token is None or not all(len(ids) > 1 and ids[0] == token for ids in spelled):
         raise BundleError(f"the tokenizer has no token {VALUE}, which heads.onnx needs: export the bundle again")
     spellings = tuple(tuple(ids[1:]) for ids in spelled)
     if len(set(spellings)) != len(spellings):
-        raise BundleError("two measures of heads.onnx have the same name to the tokenizer: export the bundle again")
+        raise BundleError("two measures have the same name to the tokenizer: name one of them in other words")
     return Scalars(token, tuple(measures), spellings)
 
 
@@ -71,6 +89,11 @@ class ScalarGuard:
         self.index: int | None = None
 
     @property
+    def counts(self) -> bool:
+        """Whether the answer is how many things the locator finds."""
+        return self.index is not None and self._scalars.measures[self.index].name == COUNT
+
+    @property
     def finished(self) -> bool:
         """Whether the measure is named, or the other answer complete."""
         if self.opened:
@@ -83,7 +106,7 @@ class ScalarGuard:
         if self.opened:
             allowed = self._allowed()
             return int(allowed[0]) if len(allowed) == 1 else None
-        return None if self.otherwise is None else self.otherwise.forced
+        return None if self._first or self.otherwise is None else self.otherwise.forced
 
     @property
     def cut(self) -> bool:
@@ -95,17 +118,17 @@ class ScalarGuard:
         return self.opened or token == self._scalars.token
 
     def __call__(self, row: FloatArray) -> None:
-        """Leave the logits of what goes on with a name; in any other answer, all but that of `VALUE`."""
+        """Leave the logits of what goes on with a name; in any other answer that of `VALUE` at the first token only."""
         if self.opened:
             allowed = self._allowed()
             kept = row[allowed]
             row.fill(-np.inf)
             row[allowed] = kept
             return
-        if not self._first:
-            row[self._scalars.token] = -np.inf
+        opening = row[self._scalars.token] if self._first else -np.inf
         if self.otherwise is not None:
             self.otherwise(row)
+        row[self._scalars.token] = opening
 
     def accept(self, token: int) -> None:
         """Move on over ``token``; the first one decides what kind of answer this is."""

@@ -61,7 +61,7 @@ def verify_bundle(path: str | os.PathLike[str], *, provider: str = "cpu") -> Ver
     backend = create_backend(bundle, provider)
     firm = matched = 0
     for case in _golden_cases(bundle.manifest):
-        image = backend.encode(case.pixels(bundle.manifest.image)[None])[0]
+        image = backend.encode(case.pixels(bundle.manifest.image)[None]).embeds[0]
         found = replay(bundle, backend, image, case.question, case.answer)
         hits = found.logits.argmax(axis=-1) == np.asarray(case.top)
         firm += sum(case.firm) + len(case.values)

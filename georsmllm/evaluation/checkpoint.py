@@ -51,7 +51,7 @@ class CheckpointPredictor:
         """Run tower and connector on one image or two."""
         spec = self.processor.image_processor.image_spec
         pixels = np.stack([prepare(scene.rgb, spec, scene.valid) for scene in scenes])
-        return _CheckpointLook(self, self.model.encode_images(torch.from_numpy(pixels)))
+        return _CheckpointLook(self, *self.model.see(torch.from_numpy(pixels)))
 
     def guard(self, max_tokens: int) -> Constraint | None:
         """What holds an answer that opens as a location or a scalar to a whole one, as in the runtime."""
@@ -76,19 +76,25 @@ class CheckpointPredictor:
 
     @cached_property
     def scalars(self) -> Scalars | None:
-        """How the tokenizer spells the model's measures, None for a model without any."""
+        """How the tokenizer spells the model's measures and counts, None for a model without any."""
         measures = [Measure(measure["name"], measure.get("unit", "")) for measure in self.model.config.measures]
-        return read_scalars(self.processor.backend, measures) if measures else None
+        return read_scalars(self.processor.backend, measures, counts=self.locator is not None)
 
 
 class _CheckpointLook:
     unfamiliar = None
 
-    def __init__(self, predictor: CheckpointPredictor, image_embeds: torch.Tensor) -> None:
+    def __init__(self, predictor: CheckpointPredictor, embeds: torch.Tensor, places: torch.Tensor | None) -> None:
         self._owner = predictor
-        self._image_embeds = image_embeds
+        self._image_embeds, self._places = embeds, places
         self._decoder: _TorchDecoder | None = None
-        self._maps: Maps | None = None
+
+    @cached_property
+    def _located(self) -> tuple[Locator, Maps]:
+        """The locator and what it sees here."""
+        assert self._owner.locator is not None
+        assert self._places is not None
+        return self._owner.locator, self._owner.locator.look(self._places.numpy())
 
     @torch.inference_mode()
     def ask(self, question: str, max_tokens: int) -> Given:
@@ -116,15 +122,19 @@ class _CheckpointLook:
             total += logprob
         text = owner.processor.backend.decode([token for token in ids if token not in owner.eos])
         value = None
-        if isinstance(guard, ScalarGuard) and guard.index is not None:
+        if isinstance(guard, ScalarGuard) and guard.index is not None and not guard.counts:
             value = float(owner.model.measured(hidden)[guard.index])
             text = format_value(value, owner.scalars.measures[guard.index].unit)
         confidence = float(np.exp(total / len(ids)))
         located = guard.otherwise if isinstance(guard, ScalarGuard) else guard
-        if isinstance(located, LocatorGuard) and located.kind is not None and owner.locator is not None:
-            if self._maps is None:
-                self._maps = owner.locator.look(self._image_embeds.numpy())
-            found = owner.locator.find(hidden.numpy(), self._maps, located.kind)
+        if isinstance(guard, ScalarGuard) and guard.counts:
+            locator, maps = self._located
+            found = locator.count(hidden.numpy(), maps)
+            value, confidence = float(len(found.regions)), confidence * found.confidence
+            text = str(len(found.regions))
+        elif isinstance(located, LocatorGuard) and located.kind is not None:
+            locator, maps = self._located
+            found = locator.find(hidden.numpy(), maps, located.kind)
             text, confidence = format_regions(found.regions), confidence * found.confidence
         complete = ids[-1] in owner.eos or (guard is not None and guard.finished)
         cut = not complete or (guard is not None and guard.cut)

@@ -14,7 +14,7 @@ from gmrt.georsmllm.scenes.dataset import labels_dict
 from gmrt.georsmllm.scenes.scene import GeneratedScene
 from gmrt.georsmllm.tasks import Request, requests
 from gmrt.georsmllm.tasks.phrases import Phrases
-from gmrt.georsmllm.tasks.request import located, worded
+from gmrt.georsmllm.tasks.request import counted, located, worded
 from gmrt.georsmllm.tasks.wordings import COUNT, LOCATE, MEASURE
 
 _ROUNDS = 4
@@ -45,7 +45,7 @@ def _plain(labels: SceneLabels) -> Iterator[Request]:
     phrases = Phrases(labels)
     for condition in map(Category, phrases.present):
         things = [phrases.measured.objects[index] for index in phrases.holding(condition)]
-        yield Request("qa", "count", worded(COUNT, condition), str(len(things)))
+        yield counted(worded(COUNT, condition), things)
         for form in ("box", "poly"):
             if answer := located(things, form):
                 yield Request("detect", form, worded(LOCATE[form], condition), answer)

@@ -12,7 +12,7 @@ from gmrt.georsmllm.conditions.words import plural
 from gmrt.georsmllm.objects import SceneLabels
 from gmrt.georsmllm.tasks import wordings
 from gmrt.georsmllm.tasks.phrases import Phrases, candidates
-from gmrt.georsmllm.tasks.request import IN_VAIN, Request, pick, shuffled, worded
+from gmrt.georsmllm.tasks.request import IN_VAIN, Request, counted, pick, shuffled, worded
 
 CLEAR = 0.01
 """A share of the image this close to a border between two answers is not asked for."""
@@ -51,8 +51,9 @@ def count(phrases: Phrases, rng: np.random.Generator) -> Iterator[Request]:
     for _ in range(2):
         pool = none if none and (rng.random() < IN_VAIN or not some) else some
         if pool:
-            condition, number = pool.pop()
-            yield Request("qa", "count", worded(wordings.COUNT, condition), str(number))
+            condition, _ = pool.pop()
+            things = [phrases.measured.objects[i] for i in phrases.holding(condition)]
+            yield counted(worded(wordings.COUNT, condition), things)
 
 
 def _clear(phrases: Phrases, rng: np.random.Generator) -> Iterator[tuple[Condition, int]]:

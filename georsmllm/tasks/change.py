@@ -15,7 +15,7 @@ from gmrt.georsmllm.objects import SceneLabels, SceneObject
 from gmrt.georsmllm.tasks import wordings
 from gmrt.georsmllm.tasks.locate import forms
 from gmrt.georsmllm.tasks.phrases import WHERE
-from gmrt.georsmllm.tasks.request import IN_VAIN, Request, filled, located, pick
+from gmrt.georsmllm.tasks.request import IN_VAIN, Request, counted, filled, located, pick
 from gmrt.runtime.points import NONE
 
 NOTHING = "nothing has changed"
@@ -65,7 +65,7 @@ def _by_category(
         if answer := located(things, form) if things else NONE:
             yield Request("change", form, filled(wordings.LOCATE[form], slots), answer)
             break
-    yield Request("qa", "count", filled(wordings.COUNT, slots), str(len(things)))
+    yield counted(filled(wordings.COUNT, slots), things)
 
 
 def change_caption(changes: Sequence[Change]) -> str:

@@ -29,12 +29,16 @@ FIT = 0.9
 
 @dataclass(frozen=True)
 class Request:
-    """What can be asked in any of ``wordings``, and its answer; ``task`` and ``kind`` are those of a `Question`."""
+    """What can be asked in any of ``wordings``, and its answer; ``task`` and ``kind`` are those of a `Question`.
+
+    Of a count ``counted`` is what is counted, as boxes in the form of an answer, where its places are known.
+    """
 
     task: str
     kind: str
     wordings: tuple[str, ...]
     answer: str
+    counted: str = ""
 
     def question(self, rng: np.random.Generator) -> Question:
         """The request in a wording drawn at random."""
@@ -100,6 +104,12 @@ def _rotated(thing: SceneObject) -> Sequence[tuple[float, float]]:
     upright, rotated = box_outline(*thing.box), minimal_rotated_box(thing.points)
     chosen = upright if area(rotated) > UPRIGHT * area(upright) else rotated
     return [(float(x), float(y)) for x, y in chosen]
+
+
+def counted(said: tuple[str, ...], things: Sequence[SceneObject]) -> Request:
+    """How many things there are, asked in the wordings ``said``."""
+    places = format_regions([thing.as_region("box") for thing in reading_order(things)])
+    return Request("qa", "count", said, str(len(things)), places)
 
 
 def located(things: Sequence[SceneObject], form: Kind) -> str | None:

@@ -13,11 +13,13 @@ from torch.nn import functional
 from gmrt.georsmllm.centres import focal
 from gmrt.georsmllm.lite import EfficientNetLite
 from gmrt.georsmllm.warmup.targets import GRID, ORIENTATIONS, Targets, Vocabulary
+from gmrt.runtime.locator import FINE
 
 WEIGHTS = {
     "heat": 1.0,
     "mask": 4.0,
     "box": 1.0,
+    "turned": 0.5,
     "colour": 0.3,
     "orientation": 0.2,
     "class": 1.0,
@@ -29,29 +31,31 @@ WEIGHTS = {
 
 
 class WarmUp(nn.Module):
-    """Tower and linear heads: what a linear map can read off the features, a connector can read, too."""
+    """Tower and linear heads: what a linear map can read off the features, a connector or a locator can read, too.
 
-    def __init__(self, tower: EfficientNetLite, width: int, names: Vocabulary) -> None:
+    ``width`` is that of what the tower says of a cell, ``places`` that of what its pyramid says of a place in it.
+    """
+
+    def __init__(self, tower: EfficientNetLite, width: int, places: int, names: Vocabulary) -> None:
         super().__init__()
         self.tower, self.names = tower, names
         kinds = len(names.categories)
-        self.parts = (kinds, kinds, 4, len(names.colours), len(ORIENTATIONS))
+        self.parts = (kinds, kinds, 4, 4, len(names.colours), len(ORIENTATIONS))
         self.whole = (len(names.classes), len(names.tags), len(names.covers), len(names.measures))
-        self.fine = GRID // 8  # cells along a side of one token
-        self.dense = nn.Linear(width, sum(self.parts) * self.fine**2)
+        self.width = width
+        self.dense = nn.Conv2d(places, sum(self.parts), 1)
         self.pooled = nn.Linear(2 * width, sum(self.whole))
         nn.init.normal_(self.dense.weight, std=0.01)
         # Nearly every cell is empty: the heads begin by saying so (Lin et al., focal loss, arXiv 1708.02002).
-        bias = torch.zeros(sum(self.parts), self.fine**2)
+        bias = torch.zeros(sum(self.parts))
         bias[: 2 * kinds] = -4.0
-        self.dense.bias.data.copy_(bias.flatten())
+        self.dense.bias = nn.Parameter(bias)
 
     def forward(self, pixels: Tensor, targets: Sequence[Targets]) -> dict[str, Tensor]:
         """Losses of a batch [B, 3, H, W]: their weighted sum as ``loss``, and each by name without gradient."""
-        features = self.tower(pixels)
-        side = GRID // self.fine
-        maps = self.dense(features).transpose(1, 2).reshape(len(pixels), -1, side, side)
-        dense = functional.pixel_shuffle(maps, self.fine).split(self.parts, dim=1)
+        features, places = self.tower(pixels).tensor_split([self.width], dim=2)
+        cells = places.transpose(1, 2).reshape(len(pixels), -1, GRID // FINE, GRID // FINE)
+        dense = self.dense(functional.pixel_shuffle(cells, FINE)).split(self.parts, dim=1)
         pooled = torch.cat([features.mean(1), features.amax(1)], dim=1)
         losses = dense_losses(dense, targets) | whole_losses(self.pooled(pooled).split(self.whole, dim=1), targets)
         start = torch.zeros((), device=pixels.device)
@@ -60,8 +64,11 @@ class WarmUp(nn.Module):
 
 
 def dense_losses(maps: Sequence[Tensor], targets: Sequence[Targets]) -> dict[str, Tensor]:
-    """Losses of the maps (centre heat, masks, boxes, colours, orientations), each a mean over what is labelled."""
-    heat, mask, boxes, colours, orientations = maps
+    """Losses of the maps, each a mean over what is labelled.
+
+    The maps are centre heat, masks, boxes, turned rectangles, colours and orientations.
+    """
+    heat, mask, boxes, rectangles, colours, orientations = maps
     device = heat.device
     known = _stacked([t.known for t in targets], device)[..., None, None]
     wanted = _stacked([t.heat for t in targets], device)
@@ -76,6 +83,8 @@ def dense_losses(maps: Sequence[Tensor], targets: Sequence[Targets]) -> dict[str
     empty = max(int(known.sum()) * GRID**2, 1)
     picked = (image, slice(None), places[:, 1], places[:, 2])
     found = _stacked([t.boxes for t in targets], device, np.concatenate)
+    turned = _stacked([t.rectangles for t in targets], device, np.concatenate)
+    told = ~turned.isnan()
     colour = _stacked([t.colour for t in targets], device, np.concatenate)
     direction = _stacked([t.orientation for t in targets], device, np.concatenate)
     each = functional.binary_cross_entropy_with_logits(mask, covered, reduction="none")
@@ -85,6 +94,7 @@ def dense_losses(maps: Sequence[Tensor], targets: Sequence[Targets]) -> dict[str
         "heat": focal(heat, wanted, listed, known) / some,
         "mask": (each * weight).sum() / empty,
         "box": functional.smooth_l1_loss(boxes[picked], found, reduction="sum", beta=0.1) / some,
+        "turned": functional.smooth_l1_loss(rectangles[picked][told], turned[told], reduction="sum", beta=0.1) / some,
         "colour": _cross(colours[picked], colour),
         "orientation": _cross(orientations[picked], direction),
     }

@@ -69,11 +69,14 @@ def warm_up(tower: EfficientNetLite, mixture: Mixture, spec: ImageSpec, stage: S
             f"stage {stage.name!r}: a warm-up learns from classes, objects, measures, and words of at least {LEAST} "
             "captioned images, and its sources hold none"
         )
+    if tower.neck is None or tower.pyramid is None:
+        raise RecipeError(
+            f"stage {stage.name!r}: a warm-up is for a tower with neck and pyramid, as that of preset nano"
+        )
     output.mkdir(parents=True, exist_ok=True)
     (output / "vocabulary.json").write_text(json.dumps(names.to_dict(), indent=1), encoding="utf-8")
     set_seed(seed)
-    width = tower.neck.coarse.conv.out_channels if tower.neck is not None else tower.head.conv.out_channels
-    model = WarmUp(tower, int(width), names)
+    model = WarmUp(tower, int(tower.neck.coarse.conv.out_channels), int(tower.pyramid.coarse.conv.out_channels), names)
     for module in (tower.stem, *tower.blocks[: stage.frozen]):
         module.requires_grad_(False)
     optimizer = torch.optim.AdamW(list(_groups(model, stage)), weight_decay=stage.weight_decay)
@@ -106,8 +109,9 @@ def _load(tower: EfficientNetLite, path: Path) -> None:
 def _groups(model: WarmUp, stage: Stage) -> Iterator[dict[str, Any]]:
     """Parameters by how fast they learn."""
     fresh: list[nn.Parameter] = [*model.dense.parameters(), *model.pooled.parameters()]
-    if model.tower.neck is not None:
-        fresh.extend(model.tower.neck.parameters())
+    for part in (model.tower.neck, model.tower.pyramid):
+        assert part is not None
+        fresh.extend(part.parameters())
     known = {id(parameter) for parameter in fresh}
     old = [p for p in model.tower.parameters() if p.requires_grad and id(p) not in known]
     yield {"params": old, "lr": stage.learning_rate}

@@ -20,6 +20,7 @@ from gmrt.georsmllm.data import Example, names_place
 from gmrt.georsmllm.evaluation.scores import normalise
 from gmrt.georsmllm.objects import SceneLabels, SceneObject
 from gmrt.georsmllm.scenes.raster import coverage
+from gmrt.georsmllm.shapes import minimal_rotated_box, turned_rectangle
 
 GRID = 32
 """Cells along a side: four times as fine as the tower's tokens at 256 px."""
@@ -53,7 +54,8 @@ class Targets:
 
     ``heat`` and ``mask`` float32 [K, GRID, GRID] with ``known`` bool [K]; ``places`` int64 [N, 3] (category, row,
     column) with ``boxes`` float32 [N, 4] (offset of the centre in cells, natural log of width and height in cells),
-    ``colour`` and ``orientation`` int64 [N], −1 where none is told; ``scene_class`` −1 or its index; ``tags``,
+    ``rectangles`` float32 [N, 4] (natural log of the turned box's long and short side, cosine and sine of twice its
+    angle), ``colour`` and ``orientation`` int64 [N], −1 where none is told; ``scene_class`` −1 or its index; ``tags``,
     ``covers`` and ``measures`` float32.
     """
 
@@ -62,6 +64,7 @@ class Targets:
     known: npt.NDArray[np.bool_]
     places: npt.NDArray[np.int64]
     boxes: FloatArray
+    rectangles: FloatArray
     colour: npt.NDArray[np.int64]
     orientation: npt.NDArray[np.int64]
     scene_class: int
@@ -131,7 +134,7 @@ def targets(example: Example, names: Vocabulary, turn: int = 0) -> Targets:
     kinds = {name: index for index, name in enumerate(names.categories)}
     heat = np.zeros((len(kinds), GRID, GRID), np.float32)
     mask = np.zeros_like(heat)
-    places, boxes, colour, orientation = [], [], [], []
+    places, boxes, rectangles, colour, orientation = [], [], [], [], []
     for thing in labels.objects:
         if thing.category not in kinds:
             continue
@@ -146,6 +149,7 @@ def targets(example: Example, names: Vocabulary, turn: int = 0) -> Targets:
             np.maximum(window, patch.planes[0], out=window)
         places.append((kind, row, column))
         boxes.append((x - column, y - row, np.log(max(wide, 0.1)), np.log(max(high, 0.1))))
+        rectangles.append(_rectangle(thing))
         colour.append(_index(names.colours, thing.attributes.get("colour", "")))
         orientation.append(_index(ORIENTATIONS, thing.attributes.get("orientation", "")))
     known = np.array([name in labels.exhaustive for name in names.categories], bool)
@@ -164,6 +168,7 @@ def targets(example: Example, names: Vocabulary, turn: int = 0) -> Targets:
         known,
         np.array(places, np.int64).reshape(-1, 3),
         np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(rectangles, np.float32).reshape(-1, 4),
         np.array(colour, np.int64),
         np.array(orientation, np.int64),
         _index(names.classes, example.scene_class),
@@ -171,6 +176,13 @@ def targets(example: Example, names: Vocabulary, turn: int = 0) -> Targets:
         _table(labels.fractions, names.covers, 0.0 if labels.fractions else np.nan),
         _table(labels.measures, names.measures, np.nan),
     )
+
+
+def _rectangle(thing: SceneObject) -> tuple[float, float, float, float]:
+    if thing.exact == "box":
+        return (np.nan,) * 4
+    long, short, cosine, sine = turned_rectangle(minimal_rotated_box(thing.points))
+    return np.log(max(long * GRID, 0.1)), np.log(max(short * GRID, 0.1)), cosine, sine
 
 
 def _index(names: Sequence[str], name: str) -> int:

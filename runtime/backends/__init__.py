@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -15,6 +16,17 @@ if TYPE_CHECKING:
     from gmrt.runtime.bundle import Bundle
 
 PROVIDERS = ("cpu", "cuda", "tensorrt")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What tower and connector made of a batch of images: ``embeds`` float32 [batch, T, D] for the decoder.
+
+    ``places`` float32 [batch, P, G, G] says what is where, for the locator; None where the bundle has none.
+    """
+
+    embeds: FloatArray
+    places: FloatArray | None = None
 
 
 class Decoder(Protocol):
@@ -52,8 +64,8 @@ class Backend(Protocol):
     def prepare_vision(self) -> None:
         """Load the tower now; `encode` does it otherwise. Calling it again does nothing."""
 
-    def encode(self, pixels: FloatArray) -> FloatArray:
-        """Run tower and connector: pixels float32 [batch, 3, H, W] to embeddings float32 [batch, T, D]."""
+    def encode(self, pixels: FloatArray) -> Encoded:
+        """Run tower and connector on pixels float32 [batch, 3, H, W]."""
 
     def measure(self, last_hidden: FloatArray) -> FloatArray:
         """Run the regression head, loading it first: last_hidden float32 [n, D] to values [n, K] in their units."""

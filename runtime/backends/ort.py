@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from gmrt.runtime.backends import Encoded
 from gmrt.runtime.backends.machine import int8_products_saturate, physical_cores
 from gmrt.runtime.cache import KVCache, Snapshot
 from gmrt.runtime.errors import BundleError, CacheFullError, ProviderError
@@ -48,16 +49,21 @@ class OrtBackend:
         if self._vision is None:
             self._vision = self._session(self._bundle.manifest.vision)
 
-    def encode(self, pixels: FloatArray) -> FloatArray:
-        """Run tower and connector: pixels float32 [batch, 3, H, W] to embeddings float32 [batch, T, D]."""
+    def encode(self, pixels: FloatArray) -> Encoded:
+        """Run tower and connector on pixels float32 [batch, 3, H, W]."""
         self.prepare_vision()
-        with _Reported(self._ort, self._bundle.manifest.vision.file):
-            embeds: FloatArray = self._vision.run(["image_embeds"], {"pixels": pixels})[0]
         manifest = self._bundle.manifest
-        expected = (len(pixels), manifest.image.tokens, manifest.hidden_size)
-        if embeds.shape != expected:
-            raise BundleError(f"{manifest.vision.file}: returned {list(embeds.shape)} instead of {list(expected)}")
-        return embeds
+        expected: dict[str, tuple[int, ...]] = {
+            "image_embeds": (len(pixels), manifest.image.tokens, manifest.hidden_size)
+        }
+        if manifest.locator is not None:
+            expected["image_places"] = (len(pixels), *manifest.places)
+        with _Reported(self._ort, manifest.vision.file):
+            made: list[FloatArray] = self._vision.run(list(expected), {"pixels": pixels})
+        for array, shape in zip(made, expected.values(), strict=True):
+            if array.shape != shape:
+                raise BundleError(f"{manifest.vision.file}: returned {list(array.shape)} instead of {list(shape)}")
+        return Encoded(*made)
 
     def measure(self, last_hidden: FloatArray) -> FloatArray:
         """Run the regression head: last_hidden float32 [n, D] to values float32 [n, K]; the bundle must have one."""

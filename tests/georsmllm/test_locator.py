@@ -19,7 +19,7 @@ from gmrt.runtime.locator import Locator as FieldLocator
 from gmrt.runtime.peaks import find_regions
 from gmrt.runtime.points import parse_regions
 
-WIDTH, SIDE = 32, 4
+WIDTH, PLACES, SIDE = 32, 24, 16
 ANSWERS = (
     "<box> 100 100 299 299 <box> 600 500 899 799",
     "<point> 500 500",
@@ -31,12 +31,12 @@ ANSWERS = (
 def made(seed: int = 0) -> Locator:
     """A small locator."""
     torch.manual_seed(seed)
-    return Locator(WIDTH, SIDE)
+    return Locator(WIDTH, PLACES, SIDE)
 
 
 def test_answers_become_targets() -> None:
     """Guards against rows and columns that change places, and against sizes that are claimed of a point."""
-    targets = locator_targets([located(text, single=text.count("<") == 1) for text in ANSWERS], SIDE * FINE)
+    targets = locator_targets([located(text, single=text.count("<") == 1) for text in ANSWERS], SIDE)
     assert targets["places"].tolist() == [[0, 3, 3], [0, 10, 12], [1, 8, 8], [2, 7, 7]]
     assert targets["known"].tolist() == [[True, False], [True, False], [False, False], [True, True]]
     assert targets["single"].tolist() == [False, True, True, False]
@@ -56,7 +56,7 @@ def test_desk_and_field_compute_the_same() -> None:
     field = FieldLocator({name: value.numpy() for name, value in head.state_dict().items()})
     rng = torch.Generator().manual_seed(1)
     for images in (1, 2):
-        embeds, hidden = torch.randn(images, SIDE**2, WIDTH, generator=rng), torch.randn(WIDTH, generator=rng)
+        embeds, hidden = torch.randn(images, PLACES, SIDE, SIDE, generator=rng), torch.randn(WIDTH, generator=rng)
         last = embeds[-1:]
         first = last if images == 1 else embeds[:1]
         with torch.inference_mode():
@@ -69,7 +69,7 @@ def test_desk_and_field_compute_the_same() -> None:
 
 def test_an_unchanged_pair_is_a_single_image() -> None:
     """Guards against a difference that is not zero where nothing has changed."""
-    head, embeds = made(), torch.randn(1, SIDE**2, WIDTH)
+    head, embeds = made(), torch.randn(1, PLACES, SIDE, SIDE)
     queries, owner = torch.randn(2, WIDTH), torch.zeros(2, dtype=torch.long)
     alone = head(queries, embeds, embeds, owner)
     pair = head(queries, embeds.clone(), embeds, owner)
@@ -78,9 +78,9 @@ def test_an_unchanged_pair_is_a_single_image() -> None:
 
 def test_a_few_steps_teach_it() -> None:
     """Guards against a loss whose gradient points elsewhere: three answers are learnt and found again."""
-    head, cells = made(), torch.randn(1, SIDE**2, WIDTH)
+    head, cells = made(), torch.randn(1, PLACES, SIDE, SIDE)
     queries, owner = torch.randn(len(ANSWERS), WIDTH), torch.zeros(len(ANSWERS), dtype=torch.long)
-    targets = locator_targets([located(text, single=text.count("<") == 1) for text in ANSWERS], SIDE * FINE)
+    targets = locator_targets([located(text, single=text.count("<") == 1) for text in ANSWERS], SIDE)
     optimiser = torch.optim.Adam(head.parameters(), lr=0.01)
     for _ in range(250):
         loss = locator_loss(*head(queries, cells, cells, owner), targets)
@@ -103,7 +103,8 @@ def parts() -> tuple[GeoRSMLLMForConditionalGeneration, GeoRSMLLMProcessor]:
     """A tiny model with a locator, and its processor."""
     plain, processor = build("tiny-llama")
     torch.manual_seed(0)
-    config = GeoRSMLLMConfig(**{**plain.config.to_dict(), "locator": True})
+    tower = {"model_type": "efficientnet_lite", "image_size": 64, "neck": 16, "places": PLACES}
+    config = GeoRSMLLMConfig(**{**plain.config.to_dict(), "vision_config": tower, "shuffle": 1})
     return GeoRSMLLMForConditionalGeneration(config), processor
 
 
@@ -112,6 +113,7 @@ TURNS = (
     Turn("locate the ships", "<box> 100 100 299 299 <box> 600 500 899 799", form="box"),
     Turn("point at the ship on the left", "<point> 200 200", form="point", single=True),
     Turn("locate the cars as rotated boxes", "none", form="obb"),
+    Turn("how many ships are there?", "2", counted="<box> 100 100 299 299 <box> 600 500 899 799"),
 )
 
 
@@ -123,12 +125,14 @@ def test_a_location_is_opened_and_not_spelt(
     row = pack(processor, TURNS, locator=True)
     spelt = pack(processor, TURNS)
     assert len(spelt.ids) > len(row.ids)
+    assert processor.backend.decode(row.ids[row.branch == 5].tolist()).endswith("? <value> count")
+    assert "2" in processor.backend.decode(spelt.ids[spelt.branch == 5].tolist())
     assert spelt.located == ()
-    tags = [processor.backend.token_to_id(tag) for tag in ("<box>", "<point>", "<obb>")]
+    tags = [processor.backend.token_to_id(tag) for tag in ("<box>", "<point>", "<obb>", "<value>")]
     assert [int(row.labels[at + 1]) for at, _ in row.located] == tags
-    assert [int(row.branch[at]) for at, _ in row.located] == [2, 3, 4]
-    assert [answer.single for _, answer in row.located] == [False, True, False]
-    assert [len(answer.boxes) for _, answer in row.located] == [2, 1, 0]
+    assert [int(row.branch[at]) for at, _ in row.located] == [2, 3, 4, 5]
+    assert [answer.single for _, answer in row.located] == [False, True, False, False]
+    assert [len(answer.boxes) for _, answer in row.located] == [2, 1, 0, 2]
 
 
 def test_images_and_pairs_learn_in_one_batch(
@@ -137,10 +141,10 @@ def test_images_and_pairs_learn_in_one_batch(
     """Guards against a query that looks at another row's image, and against parts that no gradient reaches."""
     model, processor = parts
     rows = [pack(processor, TURNS, images, locator=True) for images in (1, 2, 1)]
-    side = round(model.config.image_tokens**0.5)
-    batch = collate(rows, 0, side)
+    batch = collate(rows, 0, model.config.grid)
     embeds = torch.randn(4, model.config.image_tokens, int(model.config.text_config.hidden_size))
-    whole = model(image_embeds=embeds, **batch)
+    places = torch.randn(4, PLACES, model.config.grid * FINE, model.config.grid * FINE)
+    whole = model(image_embeds=embeds, image_places=places, **batch)
     whole.loss.backward()
     locator, decoder = model.locator, model.decoder.model
     for part in (locator.cells, locator.changes, locator.query, decoder.layers[0].mlp.up_proj):
@@ -148,9 +152,9 @@ def test_images_and_pairs_learn_in_one_batch(
         assert float(part.weight.grad.abs().max()) > 0
     model.zero_grad()
     # One row's question, alone: of the three images in the batch only its own may get a gradient from the locator.
-    alone = collate(rows[1:2], 0, side)
-    leaf = embeds.clone().requires_grad_()
-    maps, shapes, single = model.locator(torch.randn(1, leaf.shape[2]), leaf[[0, 1]], leaf[[0, 2]], torch.tensor([1]))
+    alone = collate(rows[1:2], 0, model.config.grid)
+    leaf = places.clone().requires_grad_()
+    maps, shapes, single = model.locator(torch.randn(1, embeds.shape[2]), leaf[[0, 1]], leaf[[0, 2]], torch.tensor([1]))
     (maps.sum() + shapes.sum() + single.sum()).backward()
     assert [bool(each.abs().max() > 0) for each in leaf.grad] == [False, True, True, False]
     assert alone["images"].tolist() == [2]
@@ -163,15 +167,16 @@ def test_a_loaded_model_finds_what_it_found(
     model, _ = parts
     model.eval().save_pretrained(tmp_path)
     again = GeoRSMLLMForConditionalGeneration.from_pretrained(tmp_path).eval()
-    embeds, hidden = torch.randn(1, model.config.image_tokens, 64), torch.randn(64)
-    for ours, theirs in zip(model.locate(hidden, embeds), again.locate(hidden, embeds), strict=True):
+    side = model.config.grid * FINE
+    places, hidden = torch.randn(1, PLACES, side, side), torch.randn(64)
+    for ours, theirs in zip(model.locate(hidden, places), again.locate(hidden, places), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
 def test_nothing_to_find_is_a_loss_too() -> None:
     """Guards against a division by the number of things where there are none, as in a batch of "none"."""
-    head, cells = made(), torch.randn(1, SIDE**2, WIDTH)
-    targets = locator_targets([located("none", single=False)], SIDE * FINE)
+    head, cells = made(), torch.randn(1, PLACES, SIDE, SIDE)
+    targets = locator_targets([located("none", single=False)], SIDE)
     loss = locator_loss(*head(torch.randn(1, WIDTH), cells, cells, torch.zeros(1, dtype=torch.long)), targets)
     assert torch.isfinite(loss)
     loss.backward()

@@ -55,6 +55,10 @@ CORPUS = (
 )
 
 
+PLACES = 12
+"""Numbers that a fabricated tower tells a locator of every place."""
+
+
 @dataclass(frozen=True)
 class Shape:
     """Sizes of a fabricated model; the default is as small as the kernels allow."""
@@ -207,7 +211,7 @@ def make_decoder(shape: Shape, weights: dict[str, Floats]) -> onnx.ModelProto:
 
 
 def make_vision(shape: Shape, seed: int = 1) -> onnx.ModelProto:
-    """A tower of one convolution: each patch of the image becomes one embedding."""
+    """A tower of one convolution: each patch of the image becomes one embedding; of another one, for a locator."""
     kernel = np.random.default_rng(seed).normal(size=(shape.hidden, 3, shape.patch, shape.patch)).astype(np.float32)
     nodes = [
         helper.make_node("Conv", ["pixels", "kernel"], ["map"], strides=[shape.patch] * 2),
@@ -215,15 +219,21 @@ def make_vision(shape: Shape, seed: int = 1) -> onnx.ModelProto:
         helper.make_node("Transpose", ["channels"], ["image_embeds"], perm=[0, 2, 1]),
     ]
     axes: list[int | str] = ["batch", 3, shape.side, shape.side]
+    outputs = [
+        helper.make_tensor_value_info("image_embeds", TensorProto.FLOAT, ["batch", shape.image_tokens, shape.hidden])
+    ]
+    constants = [
+        numpy_helper.from_array(kernel / shape.patch, "kernel"),
+        numpy_helper.from_array(np.array([0, shape.hidden, -1], np.int64), "flat"),
+    ]
+    if shape.locator:
+        finer = np.random.default_rng(seed + 1).normal(size=(PLACES, 3, 2, 2)).astype(np.float32)
+        nodes.append(helper.make_node("Conv", ["pixels", "finer"], ["image_places"], strides=[2, 2]))
+        grid = ["batch", PLACES, shape.side // 2, shape.side // 2]
+        outputs.append(helper.make_tensor_value_info("image_places", TensorProto.FLOAT, grid))
+        constants.append(numpy_helper.from_array(finer, "finer"))
     graph = helper.make_graph(
-        nodes,
-        "vision",
-        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, axes)],
-        [helper.make_tensor_value_info("image_embeds", TensorProto.FLOAT, ["batch", shape.image_tokens, shape.hidden])],
-        [
-            numpy_helper.from_array(kernel / shape.patch, "kernel"),
-            numpy_helper.from_array(np.array([0, shape.hidden, -1], np.int64), "flat"),
-        ],
+        nodes, "vision", [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, axes)], outputs, constants
     )
     return _model(graph)
 
@@ -318,7 +328,7 @@ def make_bundle(
     if heads is not None:
         onnx.save(heads, str(directory / "heads.onnx"))
     if shape.locator:
-        np.savez(directory / "locator.npz", **make_locator(shape.hidden, seed))
+        np.savez(directory / "locator.npz", **make_locator(shape.hidden, PLACES, seed))
     table = _write_table(directory, shape, vocab, seed)
     files = hash_files(directory)
     manifest = Manifest(
@@ -355,11 +365,10 @@ def make_bundle(
     return Fabricated(directory, shape, weights, table)
 
 
-def make_locator(width: int, seed: int = 0) -> dict[str, npt.NDArray[np.float16]]:
+def make_locator(width: int, places: int, seed: int = 0) -> dict[str, npt.NDArray[np.float16]]:
     """Random weights of a locator that finds something in most images."""
     rng = np.random.default_rng(seed + 3)
-    weights = {name: 0.2 * rng.normal(size=size) for name, size in shapes_of(width).items()}
-    weights["norm.weight"] = np.ones(width)
+    weights = {name: 0.2 * rng.normal(size=size) for name, size in shapes_of(width, places).items()}
     return {name: array.astype(np.float16) for name, array in weights.items()}
 
 

@@ -138,9 +138,9 @@ def test_tower(backend: OrtBackend, fabricated: Fabricated) -> None:
     """Guards against a batch of images whose embeddings are mixed up."""
     shape = fabricated.shape
     pixels = np.random.default_rng(0).normal(size=(2, 3, shape.side, shape.side)).astype(np.float32)
-    embeds = backend.encode(pixels)
+    embeds = backend.encode(pixels).embeds
     assert embeds.shape == (2, shape.image_tokens, shape.hidden)
-    np.testing.assert_array_equal(backend.encode(pixels[1:])[0], embeds[1])
+    np.testing.assert_array_equal(backend.encode(pixels[1:]).embeds[0], embeds[1])
 
 
 def test_half_precision_runs_and_says_that_it_is_storage(fabricate: Any) -> None:

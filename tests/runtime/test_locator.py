@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fabricate import Shape, make_bundle, make_locator, reseal
+from fabricate import PLACES, Shape, make_bundle, make_locator, reseal
 
+from gmrt.runtime import request
 from gmrt.runtime.errors import BundleError
 from gmrt.runtime.locator import LocatorGuard, open_locator
 from gmrt.runtime.model import Model, load
 from gmrt.runtime.points import KINDS, parse_regions
+from gmrt.runtime.scalar import VALUE, Measure
 from gmrt.runtime.scene import Scene
 
 TAGS = (3, 4, 5, 6)
@@ -84,17 +87,46 @@ def test_an_answer_in_words_has_no_places(model: Model, scenes: list[Scene]) -> 
     assert view.ask("how many?", number=True).text.isdigit()
 
 
+@pytest.fixture
+def counting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
+    """A bundle that locates and measures, made to open every answer with "<value> count": a random one never would."""
+    shape = Shape(locator=True, measures=(Measure("height", "m"),))
+    model = load(make_bundle(tmp_path / "counting", shape).path)
+    scalars = model.bundle.scalars
+    assert scalars is not None
+
+    def make(**_: object) -> Callable[[np.ndarray], int]:
+        path = iter((scalars.token, *scalars.spellings[-1]))
+        return lambda row: next(token for token in (next(path, 0),) if np.isfinite(row[token]))
+
+    monkeypatch.setattr(request, "make_sampler", make)
+    return model
+
+
+@pytest.mark.parametrize("number", [False, True])
+def test_what_is_counted_is_what_is_found(counting: Model, scenes: list[Scene], number: bool) -> None:
+    """Guards against a count and a location that disagree, and against an answer held to digits that cannot count."""
+    view = counting.look(scenes[0])
+    answer = view.ask("how many ships are there?", number=number)
+    found = view.count(counting._decoder.last_hidden[0, 0])  # type: ignore[union-attr,index]
+    assert answer.text == str(len(found.regions))
+    assert answer.value == len(found.regions)
+    assert (answer.unit, answer.finish_reason) == ("", "stop")
+    assert VALUE not in answer.text
+    assert counting._backend._heads is None  # type: ignore[attr-defined]
+
+
 def broken(change: str) -> dict[str, np.ndarray]:
     """Weights of a locator with something wrong."""
-    weights: dict[str, np.ndarray] = dict(make_locator(WIDTH))
+    weights: dict[str, np.ndarray] = dict(make_locator(WIDTH, PLACES))
     if change == "missing":
         del weights["query.bias"]
     elif change == "shape":
         weights["query.weight"] = weights["query.weight"][:, :-1]
     elif change == "nan":
-        weights["norm.bias"] = np.full(WIDTH, np.nan, np.float16)
+        weights["changes.weight"] = np.full_like(weights["changes.weight"], np.nan)
     elif change == "words":
-        weights["norm.bias"] = np.array(["x"] * WIDTH)
+        weights["query.bias"] = np.array(["x"] * len(weights["query.bias"]))
     return weights
 
 
@@ -103,18 +135,18 @@ def test_weights_that_are_none_are_refused(tmp_path: Path, change: str) -> None:
     """Guards against a traceback, or a place out of nowhere, from a damaged file."""
     np.savez(tmp_path / "locator.npz", **broken(change))
     with pytest.raises(BundleError, match=r"locator\.npz: not the weights of a locator"):
-        open_locator(tmp_path / "locator.npz", WIDTH)
+        open_locator(tmp_path / "locator.npz", WIDTH, PLACES)
 
 
 def test_pickles_and_rubbish_are_refused(tmp_path: Path) -> None:
     """Guards against code that runs when a bundle is opened."""
     file = tmp_path / "locator.npz"
-    np.savez(file, **{"norm.weight": np.array([print], dtype=object)})
+    np.savez(file, **{"query.bias": np.array([print], dtype=object)})
     with pytest.raises(BundleError, match="not the weights"):
-        open_locator(file, WIDTH)
+        open_locator(file, WIDTH, PLACES)
     file.write_bytes(b"rubbish")
     with pytest.raises(BundleError, match="not the weights"):
-        open_locator(file, WIDTH)
+        open_locator(file, WIDTH, PLACES)
 
 
 def test_a_decoder_without_hidden_states_cannot_have_one(tmp_path: Path) -> None:
@@ -124,4 +156,19 @@ def test_a_decoder_without_hidden_states_cannot_have_one(tmp_path: Path) -> None
     del components["decoder"]["outputs"]["last_hidden"]
     reseal(path, components=components)
     with pytest.raises(BundleError, match="needs last_hidden"):
+        load(path)
+
+
+@pytest.mark.parametrize("axes", [None, ["batch", 12, 16, 8], ["batch", 12, "rows", "rows"]])
+def test_a_tower_without_places_cannot_have_one(tmp_path: Path, axes: list[int | str] | None) -> None:
+    """Guards against a bundle that opens and fails at its first image."""
+    path = make_bundle(tmp_path / "bundle", Shape(locator=True)).path
+    components = json.loads((path / "bundle.json").read_text(encoding="utf-8"))["components"]
+    outputs = components["vision"]["outputs"]
+    if axes is None:
+        del outputs["image_places"]
+    else:
+        outputs["image_places"]["axes"] = axes
+    reseal(path, components=components)
+    with pytest.raises(BundleError, match="needs image_places"):
         load(path)

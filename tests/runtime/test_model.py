@@ -56,7 +56,7 @@ def test_answer_is_the_reference_decoders(fabricated: Fabricated, model: Model, 
     )
     embeds = fabricated.table[prompt.ids]
     pixels = prepare(scenes[0].rgb, bundle.manifest.image, scenes[0].valid)
-    embeds[prompt.ids == layout.image_token_id] = model._backend.encode(pixels[None])[0]
+    embeds[prompt.ids == layout.image_token_id] = model._backend.encode(pixels[None]).embeds[0]
     logits, past = reference_logits(fabricated.shape, fabricated.weights, embeds)
     expected, logprobs = [], []
     for _ in range(12):
@@ -451,6 +451,6 @@ def test_view_is_what_look_returns(model: Model, scenes: list[Scene]) -> None:
     """Guards against embeddings of another size than the prompt has places for."""
     view = model.look(scenes[0])
     assert isinstance(view, View)
-    assert view.embeds.shape == (1, model.bundle.manifest.image.tokens, model.bundle.manifest.hidden_size)
+    assert view.encoded.embeds.shape == (1, model.bundle.manifest.image.tokens, model.bundle.manifest.hidden_size)
     assert model.notes == ()
     assert (model.name, model.precision, model.provider) == ("fabricated", "fp32", "cpu")

@@ -95,9 +95,12 @@ class Other:
 
 
 def test_every_other_answer_is_left_to_the_other_guard() -> None:
-    """Guards against locations that are no longer held to their grammar where a bundle can measure."""
+    """Guards against locations that are no longer held to their grammar where a bundle can measure.
+
+    And against another guard that leaves no way to open a scalar.
+    """
     held = guard((5,), (6,), otherwise=Other())
-    assert (allowed(held), held.forced, held.finished) == ([3], 3, False)
+    assert (allowed(held), held.forced, held.finished) == ([OPEN, 3], None, False)
     held.accept(3)
     assert (held.finished, held.cut) == (True, True)
 
@@ -152,7 +155,7 @@ def expected(made: Fabricated, model: Model, scene: Scene) -> np.ndarray:
     )
     embeds = made.table[prompt.ids]
     pixels = prepare(scene.rgb, bundle.manifest.image, scene.valid)
-    embeds[prompt.ids == bundle.manifest.prompt.image_token_id] = model._backend.encode(pixels[None])[0]
+    embeds[prompt.ids == bundle.manifest.prompt.image_token_id] = model._backend.encode(pixels[None]).embeds[0]
     identity = np.eye(made.shape.hidden, dtype=np.float32)
     hidden = reference_logits(made.shape, made.weights | {"head": identity}, embeds)[0][-1]
     return np.asarray(hidden @ heads_weight(made.shape))

@@ -42,6 +42,7 @@ def test_changes_are_located_and_counted() -> None:
             assert len(set(request.wordings)) >= 10
             if request.kind == "count":
                 counts[request.wordings[0]] = request.answer
+                assert len(parse_regions(request.counted)) == int(request.answer)
             elif request.task == "change" and request.kind == "box":
                 places[request.wordings[0]] = request.answer
     for said, what in ((wordings.NEW, "new"), (wordings.GONE, "gone")):

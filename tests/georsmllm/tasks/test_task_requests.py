@@ -63,7 +63,10 @@ def test_counts_and_presence_are_those_of_the_labels(asked: list[tuple[SceneLabe
     for labels, request in asked:
         if request.kind == "count":
             words = request.wordings[0].removeprefix("how many ").removesuffix(" are there?")
-            assert request.answer == str(len(select(parse_condition(words), countable(labels))))
+            things = select(parse_condition(words), countable(labels))
+            assert request.answer == str(len(things))
+            boxes = {thing.as_region("box") for thing in things}
+            assert set(parse_regions(request.counted)) == boxes
         if request.kind == "presence":
             words = request.wordings[0].removeprefix("is there ").removesuffix("?")
             assert (request.answer == "yes") == bool(select(parse_condition(words), countable(labels)))

@@ -57,6 +57,20 @@ def test_words_for_a_direction_turn_too(turn: int) -> None:
     assert after.attributes == {"orientation": "horizontal" if wide else "vertical", "colour": "red"}
 
 
+@pytest.mark.parametrize("turn", range(8))
+def test_a_turned_rectangle_turns_too(turn: int) -> None:
+    """Guards against sides that change places with the picture, and an angle that goes the other way round."""
+    points = [(0.3, 0.2), (0.7, 0.6), (0.6, 0.7), (0.2, 0.3)]
+    labels = SceneLabels(objects=(thing(points),))
+    example = Example("a", b"", labels=labels)
+    long, short, cosine, sine = targets(example, vocabulary([example]), turn).rectangles[0]
+    assert np.exp([long, short]) == pytest.approx([0.4 * 2**0.5 * GRID, 0.1 * 2**0.5 * GRID], rel=1e-4)
+    falls = turn % 2 == (turn >= 4)  # from the top left to the bottom right, as in the picture as it is
+    assert [cosine, sine] == pytest.approx([0, 1 if falls else -1], abs=1e-6)
+    bare = replace(example, labels=SceneLabels(objects=(replace(labels.objects[0], exact="box"),)))
+    assert np.isnan(targets(bare, vocabulary([bare]), turn).rectangles).all()
+
+
 def test_an_object_is_where_it_is() -> None:
     """Guards against rows and columns that change places, by an object worked out by hand."""
     points = [(0.5, 0.25), (0.75, 0.25), (0.75, 0.375), (0.5, 0.375)]

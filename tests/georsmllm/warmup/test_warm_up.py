@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from training import scene
 from gmrt.georsmllm import trainer
 from gmrt.georsmllm.data import DatasetError, Example
 from gmrt.georsmllm.lite import EfficientNetLite
+from gmrt.georsmllm.objects import SceneObject
 from gmrt.georsmllm.recipe import RecipeError, Stage
 from gmrt.georsmllm.sources import Mixture
 from gmrt.georsmllm.warmup import run
@@ -31,26 +33,38 @@ STAGE = Stage("tower", {}, images=8, batch=2, learning_rate=1e-3, warm_up=True)
 def tower() -> EfficientNetLite:
     """An untrained tower, the same every time."""
     torch.manual_seed(0)
-    return EfficientNetLite(64)
+    return EfficientNetLite(64, 24)
+
+
+def outlined(things: Sequence[SceneObject]) -> tuple[SceneObject, ...]:
+    """The objects with their own shapes instead of boxes."""
+    return tuple(replace(thing, exact="poly") for thing in things)
 
 
 def test_a_perfect_tower_has_almost_no_loss() -> None:
     """Guards against a loss that pulls away from its targets: maps made of the targets themselves."""
     names = vocabulary(SCENES)
-    made = [targets(one, names, turn) for one, turn in zip(SCENES, (0, 3, 5, 6), strict=True)]
+    told = [
+        replace(one, labels=replace(one.labels, objects=tuple(map(outlined, one.labels.objects)))) for one in SCENES
+    ]
+    made = [targets(one, names, turn) for one, turn in zip(told, (0, 3, 5, 6), strict=True)]
     mask = torch.from_numpy(np.stack([t.mask for t in made]))
     heat = torch.full_like(mask, -20.0)
-    boxes, colours = torch.zeros(4, 4, GRID, GRID), torch.zeros(4, len(names.colours), GRID, GRID)
+    boxes, rectangles, directions = (torch.zeros(4, n, GRID, GRID) for n in (4, 4, 3))
+    colours = torch.zeros(4, len(names.colours), GRID, GRID)
     for image, one in enumerate(made):
-        for (kind, row, column), box, colour in zip(one.places, one.boxes, one.colour, strict=True):
+        for (kind, row, column), box, turned, colour in zip(
+            one.places, one.boxes, one.rectangles, one.colour, strict=True
+        ):
             heat[image, kind, row, column] = 20.0
             boxes[image, :, row, column] = torch.from_numpy(box)
+            rectangles[image, :, row, column] = torch.from_numpy(turned)
             colours[image, colour, row, column] = 20.0
-    losses = dense_losses((heat, torch.logit(mask, 1e-6), boxes, colours, torch.zeros(4, 3, GRID, GRID)), made)
+    losses = dense_losses((heat, torch.logit(mask, 1e-6), boxes, rectangles, colours, directions), made)
     assert losses["orientation"] == 0  # nothing says one
     assert all(value < 0.02 for value in losses.values()), losses
-    worse = dense_losses((-heat, torch.logit(1 - mask, 1e-6), boxes + 1, -colours, torch.zeros(4, 3, GRID, GRID)), made)
-    assert all(worse[name] > 0.05 for name in ("heat", "mask", "box"))
+    worse = dense_losses((-heat, torch.logit(1 - mask, 1e-6), boxes + 1, rectangles + 1, -colours, directions), made)
+    assert all(worse[name] > 0.05 for name in ("heat", "mask", "box", "turned"))
 
 
 def test_what_is_not_known_has_no_gradient() -> None:
@@ -58,7 +72,7 @@ def test_what_is_not_known_has_no_gradient() -> None:
     names = vocabulary(SCENES)
     made = [targets(Example("bare", b""), names)]
     kinds, whole = len(names.categories), (len(names.classes), len(names.tags), len(names.covers), len(names.measures))
-    maps = [torch.randn(1, n, GRID, GRID, requires_grad=True) for n in (kinds, kinds, 4, len(names.colours), 3)]
+    maps = [torch.randn(1, n, GRID, GRID, requires_grad=True) for n in (kinds, kinds, 4, 4, len(names.colours), 3)]
     outputs = [torch.randn(1, n, requires_grad=True) for n in whole]
     sum({**dense_losses(maps, made), **whole_losses(outputs, made)}.values(), start=torch.zeros(())).backward()
     assert all(part.grad is None or not part.grad.any() for part in (*maps, *outputs))
@@ -80,6 +94,8 @@ def test_nothing_to_learn_is_said_before_the_first_step(tmp_path: Path) -> None:
     bare = Mixture((replace(scene(0), labels=None, scene_class="", captions=("few words",)),), np.zeros(1, int), (1.0,))
     with pytest.raises(DatasetError, match="stage 'tower': a warm-up learns from"):
         warm_up(tower(), bare, SPEC, STAGE, tmp_path / "out", 0)
+    with pytest.raises(RecipeError, match="a tower with neck and pyramid"):
+        warm_up(EfficientNetLite(64), MIXTURE, SPEC, STAGE, tmp_path / "out", 0)
     assert not (tmp_path / "out").exists()
 
 
@@ -91,7 +107,7 @@ def test_a_tower_learns_and_the_rest_stays(tmp_path: Path) -> None:
     warm_up(learner, MIXTURE, SPEC, replace(STAGE, images=4), tmp_path, 0)
     moved = {name for name, value in before.state_dict().items() if not torch.equal(value, learner.state_dict()[name])}
     assert not {name for name in moved if name.startswith(("stem", "blocks.0.", "blocks.1.", "blocks.2."))}
-    assert {name.split(".")[0] for name in moved} == {"blocks", "head", "neck"}
+    assert {name.split(".")[0] for name in moved} == {"blocks", "head", "neck", "pyramid"}
     assert not learner.training
     assert all(parameter.requires_grad for parameter in learner.parameters())
     again = tower()
@@ -99,7 +115,7 @@ def test_a_tower_learns_and_the_rest_stays(tmp_path: Path) -> None:
     with torch.inference_mode():
         assert torch.equal(learner(pixels), again.eval()(pixels))
     with pytest.raises(RecipeError, match="is of another tower"):
-        warm_up(EfficientNetLite(32), MIXTURE, SPEC, STAGE, tmp_path, 0)
+        warm_up(EfficientNetLite(32, 24), MIXTURE, SPEC, STAGE, tmp_path, 0)
 
 
 @pytest.mark.slow
@@ -107,7 +123,7 @@ def test_the_loss_falls() -> None:
     """Guards against heads or targets that do not fit each other: a few pictures can be learnt by heart."""
     names = vocabulary(SCENES)
     torch.manual_seed(0)
-    model = WarmUp(tower(), 64, names)
+    model = WarmUp(tower(), 64, 24, names)
     pixels, made = zip(*(Views(MIXTURE, names, SPEC, 4, 0)[item] for item in range(4)), strict=True)
     batch, optimiser = torch.from_numpy(np.stack(pixels)), torch.optim.AdamW(model.parameters(), 2e-3)
     seen = []
