@@ -28,14 +28,17 @@ from gmrt.runtime.peaks import GEOMETRY
 from gmrt.runtime.points import Region, from_grid, parse_regions
 
 FloatArray = npt.NDArray[np.float32]
+ROUND = 1.2
+"""A round thing's corners reach no farther out of the ellipse; those of a square reach 1.41."""
 
 
 @dataclass(frozen=True)
 class Located:
     """The answer to a question for places: ``boxes`` [n, 4] as x0, y0, x1, y1 in 0…1; one is asked for if ``single``.
 
-    ``rectangles`` [n, 4] are a turned rectangle's long and short side in 0…1 and cosine and sine of twice its angle.
-    ``known`` [n, 2] says whether boxes and rectangles are told: of points neither is.
+    ``rectangles`` [n, 5] are a turned rectangle's long and short side in 0…1, cosine and sine of twice its angle, and 1
+    for a thing that is round, else 0. ``known`` [n, 3] says whether boxes, rectangles and roundness are told: of points
+    nothing is.
     """
 
     boxes: FloatArray
@@ -50,19 +53,28 @@ def located(answer: str, *, single: bool) -> Located:
     corners = [np.array([[from_grid(x), from_grid(y)] for x, y in region.points]) for region in regions]
     boxes = [np.concatenate([points.min(0), points.max(0)]) for points in corners]
     turned = [_rectangle(region, points) for region, points in zip(regions, corners, strict=True)]
-    known = [(region.kind != "point", region.kind in ("obb", "poly")) for region in regions]
+    known = [(r.kind != "point", r.kind in ("obb", "poly"), r.kind == "poly") for r in regions]
     return Located(
         np.array(boxes, np.float32).reshape(-1, 4),
-        np.array(turned, np.float32).reshape(-1, 4),
-        np.array(known, bool).reshape(-1, 2),
+        np.array(turned, np.float32).reshape(-1, 5),
+        np.array(known, bool).reshape(-1, 3),
         single,
     )
 
 
-def _rectangle(region: Region, points: npt.NDArray[np.float64]) -> tuple[float, float, float, float]:
+def _rectangle(region: Region, points: npt.NDArray[np.float64]) -> tuple[float, float, float, float, float]:
     if region.kind not in ("obb", "poly"):
-        return 0.0, 0.0, 0.0, 0.0
-    return turned_rectangle(points if region.kind == "obb" else minimal_rotated_box(points))
+        return 0.0, 0.0, 0.0, 0.0, 0.0
+    corners = points if region.kind == "obb" else minimal_rotated_box(points)
+    return *turned_rectangle(corners), float(is_round(points, corners))
+
+
+def is_round(points: npt.NDArray[np.float64], corners: npt.NDArray[np.float64]) -> bool:
+    """Whether an outline [N, 2] keeps to the ellipse in its turned rectangle [4, 2]: no corner sticks out far."""
+    centre, sides = corners.mean(axis=0), np.stack([corners[1] - corners[0], corners[3] - corners[0]]) / 2
+    lengths = np.maximum(np.hypot(*sides.T), 1e-6)
+    reach = (points - centre) @ (sides / lengths[:, None] ** 2).T
+    return bool(np.hypot(*reach.T).max() < ROUND)
 
 
 class Locator(nn.Module):
@@ -113,7 +125,7 @@ def over_places(linear: nn.Linear, places: Tensor) -> Tensor:
 
 
 def locator_targets(answers: Sequence[Located], side: int) -> dict[str, Tensor]:
-    """Targets of L questions: wanted [L, G, G], places int64 [n, 3], shapes [n, GEOMETRY], known [n, 2], single [L]."""
+    """Targets of L questions: wanted [L, G, G], places int64 [n, 3], shapes [n, GEOMETRY], known [n, 3], single [L]."""
     wanted = np.zeros((len(answers), side, side), np.float32)
     places, shapes, known = [], [], []
     for number, answer in enumerate(answers):
@@ -125,13 +137,13 @@ def locator_targets(answers: Sequence[Located], side: int) -> dict[str, Tensor]:
             places.append((number, row, column))
             long, short = (np.log(max(length * side, 0.1)) for length in turned[:2])
             sides = [np.log(max(length, 0.1)) for length in (wide, high)]
-            shapes.append((x - column, y - row, *sides, long, short, turned[2], turned[3]))
+            shapes.append((x - column, y - row, *sides, long, short, *turned[2:]))
             known.append(told)
     return {
         "wanted": torch.from_numpy(wanted),
         "places": torch.from_numpy(np.array(places, np.int64).reshape(-1, 3)),
         "shapes": torch.from_numpy(np.array(shapes, np.float32).reshape(-1, GEOMETRY)),
-        "known": torch.from_numpy(np.array(known, bool).reshape(-1, 2)),
+        "known": torch.from_numpy(np.array(known, bool).reshape(-1, 3)),
         "single": torch.tensor([answer.single for answer in answers]),
     }
 
@@ -151,9 +163,11 @@ def locator_loss(maps: Tensor, shapes: Tensor, single: Tensor, targets: Mapping[
         truth = truth / truth.sum(1, keepdim=True).clamp(min=1e-6)
         loss = loss - (truth * functional.log_softmax(maps[one].flatten(1), dim=1)).sum(1).mean()
     if len(places):
-        found = shapes[places[:, 0], :, places[:, 1], places[:, 2]]
-        told = torch.cat([known[:, :1].expand(-1, 4), known[:, 1:].expand(-1, 4)], dim=1).float()
+        found, true = shapes[places[:, 0], :, places[:, 1], places[:, 2]], targets["shapes"]
+        told = known[:, [0] * 4 + [1] * 4].float()
         told[:, :2] = 1.0  # a centre is always told
-        each = functional.smooth_l1_loss(found, targets["shapes"], reduction="none", beta=0.1)
+        each = functional.smooth_l1_loss(found[:, :8], true[:, :8], reduction="none", beta=0.1)
         loss = loss + (each * told).sum() / told.sum().clamp(min=1) * 4
+        rounded = functional.binary_cross_entropy_with_logits(found[:, 8], true[:, 8], reduction="none")
+        loss = loss + (rounded * known[:, 2]).sum() / known[:, 2].sum().clamp(min=1)
     return loss

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from gmrt.runtime.image import FloatArray
 from gmrt.runtime.points import GRID, Kind, Region, region
 
-GEOMETRY = 8
-"""Of every place: where in it the centre lies (x, y), log width and height, log long and short side, cos 2θ, sin 2θ; in
-places, not in pixels."""
+GEOMETRY = 9
+"""Of every place: where in it the centre lies (x, y), log width and height, log long and short side, cos 2θ, sin 2θ,
+and whether the thing is round (above 0); in places, not in pixels."""
 THRESHOLD = 0.35
 """A place of a set counts from this score on."""
 SAME = 0.5
@@ -26,6 +26,14 @@ ROWS = 8
 UPRIGHT = 0.95
 """A rectangle that saves less than a twentieth of the upright box's area is written upright: on a round or an upright
 thing its angle would be an accident."""
+CORNERS = 12
+"""Corners of the outline of a round thing; it has the area of the ellipse."""
+
+
+_RECTANGLE = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+_TURNS = (np.arange(CORNERS) + 0.5) / CORNERS * 2 * math.pi
+_ELLIPSE = np.stack([np.cos(_TURNS), np.sin(_TURNS)], axis=1)
+_ELLIPSE *= math.sqrt(2 * math.pi / CORNERS / math.sin(2 * math.pi / CORNERS))
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ def _box(shape: npt.NDArray[np.float64], row: int, column: int, side: int) -> Re
 
 
 def _written(shape: npt.NDArray[np.float64], box: Region, row: int, column: int, side: int, kind: Kind) -> Region:
-    """The place in the form that was asked for; an outline is the turned rectangle round the thing."""
+    """The place in the form that was asked for; an outline is a turned rectangle or, of a round thing, an ellipse."""
     if kind == "box":
         return box
     x, y = _centre(shape, row, column, side)
@@ -105,12 +113,16 @@ def _written(shape: npt.NDArray[np.float64], box: Region, row: int, column: int,
         return region("point", [(x, y)])
     long, short = (math.exp(min(float(size), math.log(2 * side))) / side for size in shape[4:6])
     (x0, y0), (x1, y1) = box.points
-    if long * short * GRID * GRID > UPRIGHT * max((x1 - x0) * (y1 - y0), 1):
+    upright = long * short * GRID * GRID > UPRIGHT * max((x1 - x0) * (y1 - y0), 1)
+    rounded = kind == "poly" and float(shape[8]) > 0
+    if upright and not rounded:
         return Region(kind, ((x0, y0), (x1, y0), (x1, y1), (x0, y1)))
-    angle = math.atan2(float(shape[7]), float(shape[6])) / 2
+    angle = 0.0 if upright else math.atan2(float(shape[7]), float(shape[6])) / 2
+    if upright:
+        long, short = (math.exp(min(float(size), math.log(2 * side))) / side for size in shape[2:4])
     along = np.array([math.cos(angle), math.sin(angle)]) * long / 2
     across = np.array([-math.sin(angle), math.cos(angle)]) * short / 2
-    corners = np.array([x, y]) + np.array([-along - across, along - across, along + across, across - along])
+    corners = np.array([x, y]) + (_ELLIPSE if rounded else _RECTANGLE) @ np.array([along, across])
     first = int(np.argmin(np.hypot(*corners.T)))
     return region(kind, np.roll(corners, -first, axis=0).tolist())
 

@@ -17,7 +17,7 @@ from gmrt.georsmllm.processor import GeoRSMLLMProcessor
 from gmrt.runtime.locator import FINE
 from gmrt.runtime.locator import Locator as FieldLocator
 from gmrt.runtime.peaks import find_regions
-from gmrt.runtime.points import parse_regions
+from gmrt.runtime.points import Region, format_regions, parse_regions
 
 WIDTH, PLACES, SIDE = 32, 24, 16
 ANSWERS = (
@@ -38,7 +38,12 @@ def test_answers_become_targets() -> None:
     """Guards against rows and columns that change places, and against sizes that are claimed of a point."""
     targets = locator_targets([located(text, single=text.count("<") == 1) for text in ANSWERS], SIDE)
     assert targets["places"].tolist() == [[0, 3, 3], [0, 10, 12], [1, 8, 8], [2, 7, 7]]
-    assert targets["known"].tolist() == [[True, False], [True, False], [False, False], [True, True]]
+    assert targets["known"].tolist() == [
+        [True, False, False],
+        [True, False, False],
+        [False, False, False],
+        [True, True, False],
+    ]
     assert targets["single"].tolist() == [False, True, True, False]
     assert targets["wanted"].shape == (4, 16, 16)
     assert targets["wanted"][3].max() == 0
@@ -47,7 +52,17 @@ def test_answers_become_targets() -> None:
     assert box[2:4].exp().tolist() == pytest.approx([0.299 * 16, 0.299 * 16], rel=1e-3)
     turned = targets["shapes"][3]
     assert turned[4:6].exp().tolist() == pytest.approx([0.4 * 2**0.5 * 16, 0.1 * 2**0.5 * 16], rel=1e-3)
-    assert turned[6:].tolist() == pytest.approx([0, 1], abs=1e-6)  # 45 degrees
+    assert turned[6:8].tolist() == pytest.approx([0, 1], abs=1e-6)  # 45 degrees
+
+
+@pytest.mark.parametrize(("corners", "expected"), [(4, False), (5, True), (12, True)])
+def test_round_things_are_told_from_square_ones(corners: int, expected: bool) -> None:
+    """Guards against houses that are drawn as ellipses, and tanks as squares."""
+    turns = (np.arange(corners) + 0.5) / corners * 2 * np.pi
+    points = [(500 + 300 * np.cos(turn), 400 + 200 * np.sin(turn)) for turn in turns]
+    answer = format_regions([Region("poly", tuple((round(x), round(y)) for x, y in points))])
+    (told,) = located(answer, single=False).rectangles
+    assert bool(told[4]) is expected
 
 
 def test_desk_and_field_compute_the_same() -> None:

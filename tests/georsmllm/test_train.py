@@ -287,7 +287,6 @@ def test_the_command_prints_where_the_checkpoint_is(
 
 
 # TensorBoard is the user's to install: where it is, events are written (docs/training.md).
-@pytest.mark.skipif(trainer.find_spec("tensorboard") is None, reason="tensorboard is not installed")
 def test_events_are_written_for_tensorboard(finished: tuple[Path, Path]) -> None:
     """Guards against curves that TensorBoard does not find."""
     assert list((finished[1].parent / "align").rglob("events.out.tfevents.*"))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmrt.runtime.peaks import GEOMETRY, find_regions
+from gmrt.runtime.peaks import CORNERS, GEOMETRY, find_regions
 from gmrt.runtime.points import KINDS, Kind
 
 SIDE = 32
@@ -33,6 +33,7 @@ def drawn(boxes: list[Box], score: float = HIGH) -> tuple[np.ndarray, np.ndarray
             math.log(min(wide, high) * SIDE),
             1.0 if wide >= high else -1.0,
             0.0,
+            -1.0,
         ]
     return maps, shapes
 
@@ -60,7 +61,7 @@ def test_what_is_drawn_is_found(box: Box, kind: Kind, single: bool) -> None:
 def test_a_turned_rectangle_keeps_its_angle(x: float, y: float, angle: float) -> None:
     """Guards against an angle that is read with the wrong sign, in rows that grow downwards."""
     maps, shapes = drawn([(x, y, 0.3, 0.3)])
-    shapes[4:, int(y * SIDE), int(x * SIDE)] = [
+    shapes[4:8, int(y * SIDE), int(x * SIDE)] = [
         math.log(0.3 * SIDE),
         math.log(0.05 * SIDE),
         math.cos(2 * angle),
@@ -110,3 +111,31 @@ def test_wild_numbers_still_give_well_formed_regions(kind: Kind) -> None:
     shapes = rng.normal(size=(GEOMETRY, SIDE, SIDE)).astype(np.float32) * 50
     found = find_regions(maps, shapes, -1.0, kind)
     assert 0 < len(found.regions) <= 100
+
+
+@settings(max_examples=40, deadline=None)
+@given(boxes, st.floats(0, math.pi))
+def test_a_round_thing_has_a_round_outline(box: Box, angle: float) -> None:
+    """Guards against an ellipse that is turned the other way, or too small by what its corners cut off."""
+    maps, shapes = drawn([box])
+    x, y, *_ = box
+    shapes[4:, int(y * SIDE), int(x * SIDE)] = [
+        math.log(0.3 * SIDE),
+        math.log(0.2 * SIDE),
+        math.cos(2 * angle),
+        math.sin(2 * angle),
+        1.0,
+    ]
+    shapes[2:4, int(y * SIDE), int(x * SIDE)] = math.log(SIDE)  # so large that the turned outline saves much
+    (region,) = find_regions(maps, shapes, -1.0, "poly").regions
+    points = np.array(region.points) / 1000
+    assert len(points) == CORNERS
+    if ((points > 0.001) & (points < 0.998)).all():
+        right, down = points.T
+        following_right, following_down = np.roll(right, -1), np.roll(down, -1)
+        area = abs((right * following_down - following_right * down).sum()) / 2
+        assert area == pytest.approx(math.pi * 0.15 * 0.1, rel=0.03)
+        along = (points - points.mean(axis=0)) @ np.array([math.cos(angle), math.sin(angle)])
+        assert np.ptp(along) == pytest.approx(0.3, abs=0.01)
+    (region,) = find_regions(maps, shapes, -1.0, "obb").regions
+    assert len(region.points) == 4
