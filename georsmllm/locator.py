@@ -107,6 +107,20 @@ class Locator(nn.Module):
         maps = maps + torch.einsum("ls,lshw->lhw", sizes, shapes[:, 2:4].detach()) + (bias + FEW)[:, None, None]
         return maps, shapes, single
 
+    @torch.no_grad()
+    def adopt(self, heads: Mapping[str, Tensor]) -> None:
+        """Begin with what a warm-up's heads read off the places (`warmup.heads.WarmUp.readings`).
+
+        A query then has to name what it is after, and need not learn what that looks like (docs/training-log.md).
+        """
+        features, geometry = heads["features.weight"][:RANK], heads["geometry.weight"]
+        self.cells.weight[: len(features)] = features
+        self.cells.bias[: len(features)] = heads["features.bias"][:RANK]
+        self.cells.weight[RANK : RANK + len(geometry)] = geometry
+        self.cells.bias[RANK : RANK + len(geometry)] = heads["geometry.bias"]
+        self.query.weight[:RANK] = 0
+        self.query.bias[:RANK] = 0
+
     @cached_property
     def planes(self) -> Tensor:
         """`gmrt.runtime.locator.planes`; no buffer: one that is not saved is lost when a model is loaded."""

@@ -20,8 +20,9 @@ VALUE_WEIGHT = 1.0
 """Weight of the scalars' loss beside that of the words; both are about 1 for a model that knows nothing."""
 
 
-LOCATOR_WEIGHT = 0.1
-"""Weight of the locator's loss: at 1 its gradient is 20 to 80 times that of the words, which then are not learnt."""
+LOCATOR_WEIGHT = 0.2
+"""Weight of the locator's loss: at 1 its gradient in the decoder is 4 to 25 times that of the words, which then are not
+learnt (docs/training-log.md)."""
 
 
 class Connector(nn.Module):

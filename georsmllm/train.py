@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_file, load_model, save_model
 from transformers import Trainer, set_seed
 from transformers.utils.logging import disable_progress_bar
 
@@ -34,7 +34,7 @@ from gmrt.georsmllm.scenes.dataset import write_examples, write_set
 from gmrt.georsmllm.sources import Mixture, read_source
 from gmrt.georsmllm.trainer import arguments, keep_memory, one_first, processes, run
 from gmrt.georsmllm.turns import askable
-from gmrt.georsmllm.warmup.run import warm_up
+from gmrt.georsmllm.warmup.run import HEADS_FILE, warm_up
 
 UNITS = {"mean height": "m"}
 """Units of the measures that have one."""
@@ -176,6 +176,8 @@ def run_stage(
     if stage.warm_up:
         tower: Any = model.tower
         warm_up(tower, mixture, processor.image_processor.image_spec, stage, output, seed)
+        if model.locator is not None:
+            model.locator.adopt(load_file(output / HEADS_FILE))
         return
     done = output / "model.safetensors"
     if done.is_file():

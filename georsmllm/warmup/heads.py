@@ -1,4 +1,4 @@
-"""The heads of the tower's warm-up and their losses; they are thrown away afterwards."""
+"""The heads of the tower's warm-up and their losses; a locator begins with what they read off the places."""
 
 from __future__ import annotations
 
@@ -61,6 +61,21 @@ class WarmUp(nn.Module):
         start = torch.zeros((), device=pixels.device)
         total = sum((WEIGHTS[name] * value for name, value in losses.items()), start=start)
         return {"loss": total} | {name: value.detach() for name, value in losses.items()}
+
+    def readings(self) -> dict[str, Tensor]:
+        """What the heads read off a place, as linear layers: features [n, P] and geometry [8, P] with their biases.
+
+        Features are centres of every category, colours, directions, and what every category covers; geometry is that of
+        `gmrt.runtime.peaks.GEOMETRY` but for its last row.
+        """
+        heat, mask, boxes, turned, colours, directions = torch.arange(sum(self.parts)).split(self.parts)
+        rows = {"features": torch.cat([heat, colours, directions, mask]), "geometry": torch.cat([boxes, turned])}
+        weight, bias = self.dense.weight.detach().flatten(1), self.dense.bias.detach()
+        return {
+            f"{name}.{part}": value[these].contiguous()
+            for name, these in rows.items()
+            for part, value in (("weight", weight), ("bias", bias))
+        }
 
 
 def dense_losses(maps: Sequence[Tensor], targets: Sequence[Targets]) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ from gmrt.georsmllm.warmup.targets import LEAST, Targets, Vocabulary, targets, v
 from gmrt.runtime.image import ImageSpec, prepare
 from gmrt.runtime.scene import decode_image
 
-TOWER_FILE = "tower.safetensors"
+TOWER_FILE, HEADS_FILE = "tower.safetensors", "heads.safetensors"
 
 
 class Views(Dataset[tuple[np.ndarray, Targets]]):
@@ -55,7 +55,8 @@ class Views(Dataset[tuple[np.ndarray, Targets]]):
 def warm_up(tower: EfficientNetLite, mixture: Mixture, spec: ImageSpec, stage: Stage, output: Path, seed: int) -> None:
     """Train the tower in place, or load what an earlier run has finished; ``output`` holds its files.
 
-    ``tower.safetensors`` is the result; ``vocabulary.json`` names what was predicted; ``steps/`` resumes a cut run.
+    ``tower.safetensors`` is the result, ``heads.safetensors`` what its heads read off a place, for a locator to begin
+    with; ``vocabulary.json`` names what was predicted; ``steps/`` resumes a cut run.
     Raises `DatasetError` when the examples hold nothing that a tower could learn from, and `RecipeError` when the
     result is there but of another tower.
     """
@@ -91,6 +92,7 @@ def warm_up(tower: EfficientNetLite, mixture: Mixture, spec: ImageSpec, stage: S
     tower.eval().requires_grad_(True)
     with one_first():
         if not done.is_file():
+            save_file(model.readings(), output / HEADS_FILE)
             partial = done.with_name(f"{TOWER_FILE}.partial")
             save_file({name: value.contiguous() for name, value in tower.state_dict().items()}, partial)
             partial.replace(done)

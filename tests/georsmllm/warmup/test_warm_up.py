@@ -15,6 +15,7 @@ from training import scene
 from gmrt.georsmllm import trainer
 from gmrt.georsmllm.data import DatasetError, Example
 from gmrt.georsmllm.lite import EfficientNetLite
+from gmrt.georsmllm.locator import Locator, over_places
 from gmrt.georsmllm.objects import SceneObject
 from gmrt.georsmllm.recipe import RecipeError, Stage
 from gmrt.georsmllm.sources import Mixture
@@ -44,9 +45,7 @@ def outlined(things: Sequence[SceneObject]) -> tuple[SceneObject, ...]:
 def test_a_perfect_tower_has_almost_no_loss() -> None:
     """Guards against a loss that pulls away from its targets: maps made of the targets themselves."""
     names = vocabulary(SCENES)
-    told = [
-        replace(one, labels=replace(one.labels, objects=tuple(map(outlined, one.labels.objects)))) for one in SCENES
-    ]
+    told = [replace(one, labels=replace(one.labels, objects=outlined(one.labels.objects))) for one in SCENES]
     made = [targets(one, names, turn) for one, turn in zip(told, (0, 3, 5, 6), strict=True)]
     mask = torch.from_numpy(np.stack([t.mask for t in made]))
     heat = torch.full_like(mask, -20.0)
@@ -166,3 +165,19 @@ def test_a_cut_warm_up_resumes_to_the_same_tower(tmp_path: Path, monkeypatch: py
     warm_up(cut, MIXTURE, SPEC, STAGE, tmp_path / "cut", 0)
     a, b = whole.state_dict(), cut.state_dict()
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_locator_begins_with_what_the_heads_read() -> None:
+    """Guards against heads that are handed over in another order: centres, and geometry as the runtime reads it."""
+    names = vocabulary(SCENES)
+    torch.manual_seed(0)
+    model, locator = WarmUp(tower(), 64, 24, names), Locator(32, 24, GRID)
+    locator.adopt(model.readings())
+    places = torch.randn(1, 24, GRID, GRID)
+    with torch.inference_mode():
+        heat, mask, boxes, turned, colours, directions = model.dense(places).split(model.parts, dim=1)
+        _, shapes, _ = locator(torch.randn(1, 32), places, places, torch.zeros(1, dtype=torch.long))
+        features = over_places(locator.cells, places)
+    torch.testing.assert_close(shapes[:, :8], torch.cat([boxes, turned], dim=1))
+    expected = torch.cat([heat, colours, directions, mask], dim=1)
+    torch.testing.assert_close(features[:, : expected.shape[1]], expected)
