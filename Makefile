@@ -11,8 +11,8 @@ export HF_HUB_OFFLINE = 1
 # The demo's scene, and what is asked of it: the scene's JSON lists what else can be asked, with the answers.
 DEMO = runs/demo
 DEMO_SCENE ?= --kind "tank farm" --seed 1
-DEMO_ASK ?= "describe" --ask "estimate the built-up fraction" --ask "locate the storage tanks" \
-	--ask "outline the rightmost storage tank"
+DEMO_ASK ?= "describe" --ask "estimate the built-up fraction" --ask "how many storage tanks are there?" \
+	--ask "locate the storage tanks" --ask "outline the rightmost storage tank"
 
 # The lean install: no torch in it. Draws a scene in a style that no model was trained on, asks, and compares.
 demo: $(VENV)/.ready

@@ -22,8 +22,8 @@ import matplotlib.pyplot as plt
 # Kind of scene, seed, and what to locate. The styles are ones that no model of ours is trained on.
 PANELS = (
     ("tank farm", 1, "locate the storage tanks"),
-    ("sports", 3, "point at the basketball courts"),
-    ("port", 2, "outline the vertical ship on the right"),
+    ("port", 1, "outline the ships"),
+    ("parking lot", 3, "point at the cars"),
 )
 
 
