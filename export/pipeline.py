@@ -270,9 +270,10 @@ def _add_familiar(folder: Path, manifest: Manifest, source: Checkpoint, given: I
     """Put profiles of familiar images into a bundle, where there are any to be had."""
     fitted: Fitted | None = None
     if isinstance(given, ImageSet) and len(given.pictures) >= familiar.MINIMUM:
-        encode = create_backend(open_bundle(folder), "cpu").encode
+        backend = create_backend(open_bundle(folder), "cpu")
         shown = given.spread(_PROFILED).pixels(manifest.image)
-        fitted = fit_familiarity([describe_images(given.source, encode, shown)], checkpoint=source.sha256)
+        described = describe_images(given.source, lambda pixels: backend.encode(pixels).embeds, shown)
+        fitted = fit_familiarity([described], checkpoint=source.sha256)
     elif (source.path / familiar.PROFILE_NAME).is_file():
         beside = load_fitted(source.path, manifest.hidden_size)
         fitted = beside if beside.checkpoint == source.sha256 else None

@@ -167,7 +167,7 @@ def test_mistakes_of_the_quantiser_are_caught(
 def case(logits: list[list[float]], answer: tuple[int, ...]) -> Case:
     """A case of which only logits and answer matter."""
     empty = np.zeros(0, np.float32)
-    return Case(empty, "", answer, empty, empty, np.array(logits, np.float32), empty, ())
+    return Case(empty, "", answer, empty, None, empty, np.array(logits, np.float32), empty, ())
 
 
 def test_ties_are_counted_apart() -> None:
