@@ -135,13 +135,14 @@ def run_gate(checkpoint: Checkpoint, bundle_path: Path, images: Iterable[FloatAr
         image, places = seen.embeds[0], seen.places
         for case in answer_cases(checkpoint, pixels, questions):
             tensors.add("vision", "image_embeds", case.image_embeds, image)
-            if case.image_places is not None and places is not None:
+            if case.image_places is not None:
+                assert places is not None  # a bundle has a locator where its checkpoint has one
                 tensors.add("vision", "image_places", case.image_places, places[0])
             for name, ours, theirs in decoder.compare(case):
                 tensors.add("decoder", name, ours, theirs)
             forced, values, hidden = replay(bundle, backend, image, case.question, case.answer)
             scalars.add(case, values, backend)
-            if case.question == LOCATE and places is not None:
+            if case.question == LOCATE:
                 for name, ours, theirs in _found(checkpoint, bundle, case, places, hidden[0]):
                     tensors.add("locator", name, ours, theirs)
             # The loop of the field refuses numbers that are not finite; here they are a failure like others.
@@ -209,11 +210,12 @@ def _free(bundle: Bundle, backend: Backend, image: FloatArray, question: str) ->
 
 
 def _found(
-    checkpoint: Checkpoint, bundle: Bundle, case: Case, places: FloatArray, hidden: FloatArray
+    checkpoint: Checkpoint, bundle: Bundle, case: Case, places: FloatArray | None, hidden: FloatArray
 ) -> Iterator[tuple[str, FloatArray, FloatArray]]:
     """Yield (tensor, the checkpoint's, the bundle's) of the locator's answer, each from its own image and state."""
     assert bundle.locator is not None
     assert case.image_places is not None
+    assert places is not None
     exact, state = torch.from_numpy(case.image_places)[None], torch.from_numpy(case.last_hidden[0])
     maps, shapes, _ = checkpoint.model.locate(state, exact)
     found, geometry, _ = bundle.locator.maps(hidden, bundle.locator.look(places))
