@@ -64,7 +64,8 @@ def open_raster(path: str | os.PathLike[str], max_side: int) -> Iterator[Dataset
         try:
             dataset = rasterio.open(name)
             width, height = dataset.width, dataset.height
-            if max(width, height) > max_side and width * height <= _EXACT and not remote:
+            reducing = max(width, height) > max_side and dataset.count > 0 and bool(dataset.overviews(1))
+            if reducing and width * height <= _EXACT and not remote:
                 dataset.close()
                 dataset = rasterio.open(name, OVERVIEW_LEVEL="NONE")
         except RasterioError as error:

@@ -6,19 +6,18 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from gmrt.runtime.bands import Band, choose
 from gmrt.runtime.errors import SceneError
+from gmrt.runtime.placement import Placement, pixel_size, place
 
 if TYPE_CHECKING:
     from affine import Affine
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
 ByteArray = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
 
-_SPHEROID = re.compile(r'SPHEROID\["[^"]*",([\d.]+)')
-_WGS84_RADIUS = 6378137.0
-
 
 @dataclass(frozen=True, eq=False)
 class Scene:
@@ -37,10 +33,11 @@ class Scene:
 
     ``rgb`` is uint8 [H, W, 3] and ``valid`` bool [H, W], False where there is no data; both are read-only. ``crs`` is
     an authority code or WKT, ``transform`` the affine from the array's pixels (column, row; corners at whole numbers)
-    to it; either is None where the file has none. ``source_size`` is the file's (width, height) in pixels, ``gsd`` the
-    metres on the ground per pixel of the file, None without a CRS. ``bands`` are the names of the bands drawn,
-    ``composite`` says in words what they were drawn as, and ``notes`` holds a sentence for each thing that was done to
-    the values and for each thing that the file lacks.
+    to it; either is None where the file has none. ``placement`` is the way from the array's pixels to the CRS and back,
+    an affine or another, None where nothing places them. ``source_size`` is the file's (width, height) in pixels,
+    ``gsd`` the metres on the ground per pixel of the file, None without a CRS. ``bands`` are the names of the bands
+    drawn, ``composite`` says in words what they were drawn as, and ``notes`` holds a sentence for each thing that was
+    done to the values and for each thing that the file lacks.
     """
 
     rgb: ByteArray
@@ -53,6 +50,7 @@ class Scene:
     bands: tuple[str, ...]
     composite: str
     notes: tuple[str, ...]
+    placement: Placement | None = None
 
     def __post_init__(self) -> None:
         """Seal the arrays: a scene is shared between questions and keyed by its pixels."""
@@ -115,30 +113,6 @@ def scene_hash(scene: Scene) -> str:
     return digest.hexdigest()
 
 
-def ground_sample_distance(transform: Affine, crs: Any, size: tuple[int, int]) -> float | None:
-    """Metres on the ground per pixel: the side of a square with the area of a pixel at the scene's centre.
-
-    ``crs`` is rasterio's, ``size`` (width, height). Degrees are measured along the parallel and the meridian of the
-    centre, on a sphere with the ellipsoid's equatorial radius; a Mercator map, whose scale grows with latitude, is
-    divided by cosh(y / radius). None for a CRS of another kind, or when the numbers make no sense.
-    """
-    wkt = crs.to_wkt()
-    radius = float(found.group(1)) if (found := _SPHEROID.search(wkt)) else _WGS84_RADIUS
-    side = math.sqrt(abs(transform.determinant))
-    y = transform.d * size[0] / 2 + transform.e * size[1] / 2 + transform.f
-    if crs.is_geographic:
-        radians = crs.units_factor[1]
-        side *= radians * radius * math.sqrt(max(math.cos(y * radians), 0.0))
-    elif crs.is_projected:
-        metres = crs.linear_units_factor[1]
-        side *= metres
-        if 'PROJECTION["Mercator' in wkt:
-            side /= math.cosh(min(abs(y) * metres / radius, 100.0))
-    else:
-        return None
-    return side if 0 < side < math.inf else None
-
-
 def _scene(dataset: DatasetReader, path: str | None, asked: str | Sequence[int | str] | None, max_side: int) -> Scene:
     from gmrt.runtime.raster import read_pixels
 
@@ -155,24 +129,16 @@ def _scene(dataset: DatasetReader, path: str | None, asked: str | Sequence[int |
     rgb, valid, notes = read_pixels(dataset, choice.indexes, shape, source)
     if shape != (height, width):
         notes = (*notes, f"Reduced from {width} × {height} to {shape[1]} × {shape[0]} pixels.")
-    crs, transform, gsd, placed = _place(dataset, shape)
-    size = (width, height)
-    return Scene(rgb, valid, crs, transform, path, size, gsd, choice.names, choice.composite, (*notes, *placed))
+    placement, gsd, placed = _place(dataset, shape)
+    crs, transform = (placement.crs, placement.affine) if placement else (None, None)
+    size, notes = (width, height), (*notes, *placed)
+    return Scene(rgb, valid, crs, transform, path, size, gsd, choice.names, choice.composite, notes, placement)
 
 
-def _place(
-    dataset: DatasetReader, shape: tuple[int, int]
-) -> tuple[str | None, Affine | None, float | None, tuple[str, ...]]:
-    """CRS, transform of the reduced pixels, ground sample distance, and a sentence where these do not say it all."""
+def _place(dataset: DatasetReader, shape: tuple[int, int]) -> tuple[Placement | None, float | None, tuple[str, ...]]:
+    """Placement of the reduced pixels, ground sample distance, and a sentence where these do not say it all."""
     size = (dataset.width, dataset.height)
-    crs = dataset.crs
-    if not crs and dataset.transform.is_identity:
-        otherwise = "ground control points" if dataset.gcps[0] else "rational polynomials" if dataset.rpcs else ""
-        note = f"Placed by {otherwise}, which are not used yet: positions are in pixels." if otherwise else ""
-        return None, None, None, (note,) if note else ()
-    a, b, c, d, e, f = dataset.transform[:6]
-    across, down = size[0] / shape[1], size[1] / shape[0]
-    transform = type(dataset.transform)(a * across, b * down, c, d * across, e * down, f)
-    if not crs:
-        return None, transform, None, ()
-    return crs.to_string(), transform, ground_sample_distance(dataset.transform, crs, size), ()
+    placement, notes = place(dataset)
+    if placement is None:
+        return None, None, notes
+    return placement.window(0, 0, size[0] / shape[1], size[1] / shape[0]), pixel_size(placement, size), notes
