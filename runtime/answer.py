@@ -27,7 +27,8 @@ class Answer:
     ``precision`` and ``provider``.
     ``strangeness`` is how unlike the calibration images the image is, above 1 for `unfamiliar` ones; None where the
     bundle cannot tell. ``value`` is the number of a scalar answer in its ``unit``, from the regression head, and None
-    for an answer in words; there ``confidence`` is that of having understood what is measured.
+    for an answer in words; there ``confidence`` is that of having understood what is measured. ``scene`` says what was
+    drawn of the image (`gmrt.runtime.scene.Scene.summary`), of a pair one after the other.
     """
 
     image: str | tuple[str, ...] | None
@@ -41,6 +42,7 @@ class Answer:
     strangeness: float | None = None
     value: float | None = None
     unit: str = ""
+    scene: Mapping[str, Any] | tuple[Mapping[str, Any], ...] | None = None
 
     def __str__(self) -> str:
         return self.text
@@ -80,6 +82,7 @@ class Answer:
             "model": dict(self.model),
             "unfamiliar": self.unfamiliar,
             "strangeness": self.strangeness,
+            "scene": list(self.scene) if isinstance(self.scene, tuple) else self.scene,
         }
 
 

@@ -18,6 +18,7 @@ from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -109,12 +110,17 @@ class Model:
         """Sentences that the user should know about how this bundle runs here."""
         return self._backend.notes
 
-    def look(self, source: str | os.PathLike[str] | Scene, bands: str | Sequence[int | str] | None = None) -> View:
-        """Read an image, or take a scene, and encode it once; ``bands`` chooses what is drawn of a file.
+    def look(
+        self,
+        source: str | os.PathLike[str] | Scene,
+        bands: str | Sequence[int | str] | None = None,
+        composite: str | None = None,
+    ) -> View:
+        """Read an image, or take a scene, and encode it once; ``bands`` and ``composite`` as in `read_scene`.
 
         Raises `SceneError` and its kin for an image that cannot be read, `BusyError`.
         """
-        return self._look((source,), bands)
+        return self._look((source,), bands, composite)
 
     def compare(self, before: str | os.PathLike[str] | Scene, after: str | os.PathLike[str] | Scene) -> View:
         """Read and encode a pair, in this order, for questions about the two; raises as `look` does.
@@ -123,13 +129,18 @@ class Model:
         """
         if self.bundle.manifest.prompt.max_images < 2:
             raise PromptError("this model was trained on one image at a time: look at the two one after the other")
-        return self._look((before, after), None)
+        return self._look((before, after))
 
-    def _look(self, sources: Sequence[str | os.PathLike[str] | Scene], bands: str | Sequence[int | str] | None) -> View:
+    def _look(
+        self,
+        sources: Sequence[str | os.PathLike[str] | Scene],
+        bands: str | Sequence[int | str] | None = None,
+        composite: str | None = None,
+    ) -> View:
         started = perf_counter()
-        if bands is not None and any(isinstance(source, Scene) for source in sources):
+        if (bands or composite) is not None and any(isinstance(source, Scene) for source in sources):
             raise SceneError("bands are chosen when a file is read, and this is a scene: give bands to read_scene")
-        scenes = tuple(s if isinstance(s, Scene) else read_scene(s, bands=bands) for s in sources)
+        scenes = tuple(s if isinstance(s, Scene) else read_scene(s, bands=bands, composite=composite) for s in sources)
         pixels = np.stack([prepare(scene.rgb, self.bundle.manifest.image, scene.valid) for scene in scenes])
         read_ms = _since(started)
         with self._working():
@@ -236,6 +247,7 @@ class Model:
                 strangeness=view.strangeness,
                 value=number,
                 unit=unit,
+                scene=view.scene,
             )
         )
 
@@ -332,6 +344,12 @@ class View:
         if len(paths) != len(self.scenes):
             return None
         return paths[0] if len(paths) == 1 else paths
+
+    @property
+    def scene(self) -> Mapping[str, Any] | tuple[Mapping[str, Any], ...]:
+        """What was drawn of the image, of a pair one after the other."""
+        summaries = tuple(scene.summary() for scene in self.scenes)
+        return summaries[0] if len(summaries) == 1 else summaries
 
     @property
     def notes(self) -> tuple[str, ...]:

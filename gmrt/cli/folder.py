@@ -20,21 +20,29 @@ if TYPE_CHECKING:
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 
 
+def holds_images(path: Path) -> bool:
+    """Whether a path is a folder of images, each asked about by itself; one that is a product is one image."""
+    from gmrt.runtime.products import find_product
+
+    return path.is_dir() and find_product(str(path)) is None
+
+
 def answer_folder(
     model: Model,
     folder: Path,
     prompts: Sequence[str],
     *,
     output: Path | None,
-    bands: str | None,
+    drawing: Mapping[str, Any],
     decoding: Mapping[str, Any],
 ) -> None:
     """Ask ``prompts`` about every image of ``folder``, sorted by name, one JSON line for each answer.
 
     With ``output`` the lines are appended to that file, and what it already answers is not asked again. What fails on
-    an image gets a line with an ``error``, is tried again by the next run, and makes the exit status 1.
+    an image gets a line with an ``error``, is tried again by the next run, and makes the exit status 1. A folder in it
+    that is a product is one image. ``drawing`` are ``bands`` and ``composite`` of `Model.look`.
     """
-    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES or _is_product(path))
     if not images:
         raise SceneNotFoundError(f"{folder}: no image in this folder; expected names ending in {', '.join(SUFFIXES)}")
     done = set() if output is None else resume(output, model)
@@ -45,19 +53,26 @@ def answer_folder(
             write = stack.enter_context(output.open("a", encoding="utf-8", buffering=1)).write
         for image in images:
             wanted = [prompt for prompt in prompts if (str(image), prompt) not in done]
-            for record in _answers(model, image, wanted, bands, decoding) if wanted else ():
+            for record in _answers(model, image, wanted, drawing, decoding) if wanted else ():
                 failed |= "error" in record
                 write(json_line(record))
     if failed:
         raise typer.Exit(1)
 
 
+def _is_product(path: Path) -> bool:
+    try:
+        return path.is_dir() and not holds_images(path)
+    except SceneError:  # one that cannot be used: its turn comes, and with it the sentence
+        return True
+
+
 def _answers(
-    model: Model, image: Path, prompts: Sequence[str], bands: str | None, decoding: Mapping[str, Any]
+    model: Model, image: Path, prompts: Sequence[str], drawing: Mapping[str, Any], decoding: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """Yield a record for each prompt; one with an ``error`` where this image or this answer is at fault."""
     try:
-        view = model.look(image, bands=bands)
+        view = model.look(image, **drawing)
     except (SceneError, SceneNotFoundError, SceneReadError) as error:
         for prompt in prompts:
             yield _failure(image, prompt, error)

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gmrt.cli.folder import answer_folder
-from gmrt.cli.options import BundleOption, FormatOption, OutputOption, OverlayOption, Points, ProviderOption, SeedOption
+from gmrt.cli.folder import answer_folder, holds_images
+from gmrt.cli.options import (
+    BundleOption,
+    CompositeOption,
+    FormatOption,
+    OutputOption,
+    OverlayOption,
+    Points,
+    ProviderOption,
+    SeedOption,
+)
 from gmrt.cli.output import json_line, say_notes, write_atomically
 from gmrt.runtime.errors import PromptError, SceneError
 
@@ -30,9 +39,10 @@ def infer(
     bands: Annotated[
         str | None,
         typer.Option(
-            metavar="R,G,B", help="What to see as red, green and blue: names, numbers, or red=4,green=3,blue=2."
+            metavar="R,G,B", help="What to see as red, green and blue: names, numbers, or red=4,green=3,blue=2,nir=8."
         ),
     ] = None,
+    composite: CompositeOption = None,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="End an answer after this many tokens, 256 if there is room.")
     ] = None,
@@ -71,10 +81,11 @@ def infer(
 
     model = load(bundle, provider=provider, max_memory=max_memory)
     say_notes(model.notes)
-    if images[0].is_dir():
-        answer_folder(model, images[0], prompts, output=output, bands=bands, decoding=decoding)
+    drawing = {"bands": bands, "composite": composite}
+    if holds_images(images[0]):
+        answer_folder(model, images[0], prompts, output=output, drawing=drawing, decoding=decoding)
         return
-    view = model.look(images[0], bands=bands) if len(images) == 1 else _pair(model, images, bands)
+    view = model.look(images[0], **drawing) if len(images) == 1 else _pair(model, images, drawing)
     say_notes(view.notes)
     if output is None and output_format == "text" and sys.stdout.isatty():
         streamed = [_stream(view, question, decoding) for question in prompts]
@@ -105,7 +116,7 @@ def split(words: Sequence[str]) -> tuple[list[Path], str]:
     if not images:
         raise SceneError(f'no image given: put the path of an image before "{prompt}"')
     paths = [Path(image) for image in images]
-    if len(paths) > 1 and any(path.is_dir() for path in paths):
+    if len(paths) > 1 and any(holds_images(path) for path in paths):
         raise SceneError("a folder is answered image by image: give it alone, or give the images of a pair by name")
     if len(paths) > 2:
         raise SceneError(f"{len(paths)} images given: ask about one, about two as a pair, or about a folder")
@@ -117,17 +128,17 @@ def comma_separated(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(part.strip() for part in text.split(","))
 
 
-def _pair(model: Model, images: Sequence[Path], bands: str | None) -> View:
+def _pair(model: Model, images: Sequence[Path], drawing: Mapping[str, Any]) -> View:
     before, after = images
-    if bands is None:
+    if not any(drawing.values()):
         return model.compare(before, after)
     from gmrt.runtime.scene import read_scene
 
-    return model.compare(read_scene(before, bands=bands), read_scene(after, bands=bands))
+    return model.compare(read_scene(before, **drawing), read_scene(after, **drawing))
 
 
 def _check_overlay(overlay: Path, images: Sequence[Path]) -> None:
-    if images[0].is_dir():
+    if holds_images(images[0]):
         raise SceneError("--overlay draws over one image: give one of the folder's images by name")
     if any(overlay.exists() and image.exists() and overlay.samefile(image) for image in images):
         raise SceneError(f"--overlay {overlay} is the image that is asked about: name another file")

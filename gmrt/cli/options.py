@@ -15,6 +15,7 @@ Format = Literal["text", "json"]
 Provider = Literal["cpu", "cuda", "tensorrt"]
 Target = Literal["cpu", "cuda", "tensorrt"]
 Precision = Literal["fp32", "fp16", "int8", "int4"]
+Composite = Literal["true-color", "false-color", "swir", "ndvi", "sar"]
 Points = Literal["any", "point", "box", "obb", "poly"]
 
 FormatOption = Annotated[Format, typer.Option("--format", help="Text for people, or one JSON object per line.")]
@@ -48,6 +49,12 @@ OverlayOption = Annotated[
     Path | None,
     typer.Option(
         metavar="OUT.png", callback=_png_in_a_folder, help="Draw the places of the answers over the image, here."
+    ),
+]
+CompositeOption = Annotated[
+    Composite | None,
+    typer.Option(
+        help="What to draw of the bands; without it true colour, or what there is, and the answer says which."
     ),
 ]
 ProviderOption = Annotated[Provider, typer.Option(help="What computes.")]

@@ -29,6 +29,7 @@ FIELDS = [
     "model",
     "unfamiliar",
     "strangeness",
+    "scene",
 ]
 SHORT = ("--max-tokens", 4)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
@@ -42,6 +42,7 @@ def at(transform: Affine, column: float, row: float) -> tuple[float, float]:
     return a * column + b * row + c, d * column + e * row + f
 
 
+@settings(deadline=None)
 @given(
     width=st.integers(1, 90),
     height=st.integers(1, 90),
