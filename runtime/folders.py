@@ -122,7 +122,9 @@ def _plain(folder: Path) -> Product | None:
         )
         for name, path in found.items()
     )
-    product = Product(str(folder), bands, sensor or "single-band files")
+    product = Product(
+        str(folder), bands, sensor or ("Sentinel-1" if prefix[:2].lower() == "s1" else "single-band files")
+    )
     if sensor == "Sentinel-2":
         offset = sentinel_2_offset(prefix)
         offset = sentinel_2_offset(folder.name) if offset is None else offset

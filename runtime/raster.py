@@ -33,6 +33,7 @@ _REMOTE = re.compile(
 # Not a plain file: an address, one of GDAL's virtual file systems, a subdataset such as NETCDF:"file.nc":name.
 _INDIRECT = re.compile(r"/vsi|[A-Za-z][\w+.-]+:")
 _FOLDED = re.compile(r"^((?:/vsi\w+/)?(?:https?|ftp|s3|gs|az|adls|oss|swift|hdfs)):/(?!/)")
+_ARCHIVE = re.compile(r"(/vsi(?:zip|tar|gzip|7z|rar)/)([^/]+)/")
 # A local file may name others on the network (a VRT's sources, a WMS description). With a proxy that does not exist
 # GDAL opens no socket for them: only what the caller names is fetched.
 _OFFLINE = {
@@ -86,14 +87,20 @@ def open_source(path: str | os.PathLike[str]) -> Iterator[Source]:
         except RasterioError as error:
             said = reason(error, name)
             why = "" if "not recognized" in said else f" ({said})"
+            if name.lower().endswith(".zip"):
+                why = f"; name a file in it, as /vsizip/{name}/…"
             raise SceneError(f"{name}: is not an image or raster that can be opened{why}") from None
         with dataset, closing(Source(name, dataset, remote=remote)) as source:
             yield source
 
 
 def plain_path(path: str | os.PathLike[str]) -> str:
-    """A path as text; the two slashes of an address, which pathlib folds into one, are put back."""
-    return _FOLDED.sub(r"\1://", os.fspath(path))
+    """A path as text; a slash of an address or before an archive that pathlib has folded away is put back."""
+    name = _FOLDED.sub(r"\1://", os.fspath(path))
+    found = _ARCHIVE.match(name)
+    if found and not Path(found[2]).exists() and Path(f"/{found[2]}").exists():
+        return f"{found[1]}/{name[len(found[1]) :]}"
+    return name
 
 
 @contextmanager
@@ -132,6 +139,8 @@ def _check_file(name: str) -> None:
         raise SceneReadError(f"{name}: cannot be read ({error.strerror})") from None
     if stat.S_ISDIR(mode):
         raise SceneError(f"{name}: is a folder, and an image is needed: name one of the files in it")
+    if stat.S_ISREG(mode) and Path(name).stat().st_size == 0:
+        raise SceneError(f"{name}: is empty, it has 0 bytes: copy it again")
     if not stat.S_ISREG(mode):
         raise SceneError(f"{name}: is not a regular file, and an image is needed")
 

@@ -45,7 +45,9 @@ BoolArray = npt.NDArray[np.bool_]
 Values = npt.NDArray[Any]
 
 _SAMPLES = 1 << 20  # pixels that the limits of a stretch are measured on
-_VISIBLE = 0.3  # reflectance drawn as 255 where all bands are visible ones: clouds and sand are brighter
+# Reflectance drawn as 255 where all bands are visible ones, as in ESA's true-colour images of Sentinel-2 (its user
+# guide, "Definitions"): clouds and bright sand are above it.
+_VISIBLE = 0.2
 _INFRARED = 0.5  # and where one is not: leaves reflect half of it
 
 
@@ -87,7 +89,6 @@ class SceneReader:
         self.size: tuple[int, int] = (grid.dataset.width, grid.dataset.height)
         self.bands = choice.names
         self.wavelengths = choice.wavelengths
-        self.composite = choice.composite
         self.placement, placed = place(grid.dataset)
         self.crs = self.placement.crs if self.placement else None
         self.gsd = pixel_size(self.placement, self.size) if self.placement else None
@@ -103,7 +104,8 @@ class SceneReader:
         if choice.drawing == "ndvi" and not self._reflectance:
             notes = (*notes, "The index is of the stored numbers: nothing says how they become reflectance.")
         if self.crs is not None and not on_earth(self.crs):
-            placed = (*placed, "Its coordinates are not those of the Earth's surface: they are not WGS 84.")
+            placed = (*placed, "Its coordinates are of another body or a local system: they are not WGS 84.")
+        self.composite = choice.composite if self._palette is None else "the colours of its palette"
         camera = taken_at(grid.dataset)
         said = () if choice.name in ("true-color", "grey", "bands") else (f"Drawn as {choice.composite}.",)
         self.notes = (*notes, *said, *placed, *((camera,) if camera else ()))
@@ -190,7 +192,9 @@ class SceneReader:
 
     @property
     def _first_notes(self) -> tuple[str, ...]:
-        return ("One band, shown in grey.",) if len(self._layers) == 1 and self._palette is None else ()
+        if len(self._layers) > 1:
+            return ()
+        return ("One band, shown in grey.",) if self._palette is None else ("One band, in the colours of its palette.",)
 
     def _drawn(
         self, window: tuple[int, int, int, int], shape: tuple[int, int]
@@ -201,7 +205,7 @@ class SceneReader:
             colours = self._palette[values[0]]
             valid = present[0] & (colours[:, :, 3] > 0)
             self._check(valid)
-            return colours[:, :, :3].copy(), valid, ("The colours are those of its palette.",)
+            return colours[:, :, :3].copy(), valid, ()
         planes, valid = self._planes(values, present)
         self._check(valid)
         if self._drawing == "ndvi":

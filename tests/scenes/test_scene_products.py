@@ -38,8 +38,8 @@ def band(path: Path, value: float | np.ndarray, size: int = 60, metres: float = 
 
 
 def sentinel_2(folder: Path, offset: int | None, names: str = "B02 B03 B04 B08") -> Path:
-    """A SAFE directory, as GeoTIFF: blue 0.04, green 0.06, red 0.12, near infrared 0.25 of reflectance."""
-    values = {"B02": 400, "B03": 600, "B04": 1200, "B08": 2500}
+    """A SAFE directory, as GeoTIFF: blue 0.04, green 0.08, red 0.12, near infrared 0.25 of reflectance."""
+    values = {"B02": 400, "B03": 800, "B04": 1200, "B08": 2500}
     images = folder / "GRANULE" / "L2A_T31" / "IMG_DATA" / "R10m"
     for name in names.split():
         band(images / f"T31_20230101T101010_{name}_10m.tif", values[name] - (offset or 0))
@@ -60,7 +60,7 @@ def test_sentinel_2_reflectance(tmp_path: Path, offset: int | None):
     folder = sentinel_2(tmp_path / "S2A.SAFE", offset)
     for path in (folder, folder / "MTD_MSIL2A.xml"):
         scene = read_scene(path)
-        assert scene.rgb[0, 0].tolist() == [102, 51, 34]  # of 0…0.3
+        assert scene.rgb[0, 0].tolist() == [153, 102, 51]  # of 0…0.2
         assert scene.bands == ("B04", "B03", "B02")
         assert scene.wavelengths == (665, 560, 490)
         assert scene.source_size == (60, 60)
@@ -123,7 +123,7 @@ def test_an_ordinary_folder_is_no_product(tmp_path: Path, names: tuple[str, ...]
 
 @pytest.mark.parametrize(
     ("level", "values", "metadata", "reflectance"),
-    [("L2SP", 15000, "", 15000 * 2.75e-5 - 0.2), ("L1TP", 9000, "SUN_ELEVATION = 30.0", (9000 * 2e-5 - 0.1) / 0.5)],
+    [("L2SP", 12000, "", 12000 * 2.75e-5 - 0.2), ("L1TP", 9000, "SUN_ELEVATION = 30.0", (9000 * 2e-5 - 0.1) / 0.5)],
 )
 def test_landsat_reflectance(tmp_path: Path, level: str, values: int, metadata: str, reflectance: float):
     """Level 1 is not divided by the sun's elevation in the file, and Level 2 has another scale."""
@@ -137,7 +137,7 @@ def test_landsat_reflectance(tmp_path: Path, level: str, values: int, metadata: 
     )
     for path in (tmp_path, tmp_path / f"{stem}_MTL.txt"):
         scene = read_scene(path)
-        assert scene.rgb[0, 0].tolist() == [round(min(reflectance, 0.3) / 0.3 * 255)] * 3
+        assert scene.rgb[0, 0].tolist() == [round(reflectance / 0.2 * 255)] * 3
         assert scene.bands[0].endswith("B4")
         assert scene.wavelengths == (655, 561, 482)
 
@@ -172,7 +172,7 @@ def test_stac_item(tmp_path: Path, version: str):
     assets: dict[str, Any] = {"preview": {"href": "./preview.jpg", "roles": ["thumbnail"]}}
     for name, centre, value in (
         ("red", 0.665, 2200),
-        ("green", 0.56, 1600),
+        ("green", 0.56, 1800),
         ("blue", 0.49, 1400),
         ("nir", 0.842, 3000),
     ):
@@ -186,10 +186,10 @@ def test_stac_item(tmp_path: Path, version: str):
         assets[name]["href"] = f"./x{name}.tif"
     scene = read_scene(item(tmp_path, assets, platform="sentinel-2a"))
     assert scene.bands == ("Nred", "Ngreen", "Nblue")
-    assert scene.rgb[0, 0].tolist() == [102, 51, 34]
+    assert scene.rgb[0, 0].tolist() == [153, 102, 51]
     assert scene.wavelengths == pytest.approx((665, 560, 490))
     applied = item(tmp_path, assets, **{"earthsearch:boa_offset_applied": True})
-    assert read_scene(applied).rgb[0, 0].tolist() == [187, 136, 119]
+    np.testing.assert_allclose(read_scene(applied).rgb[0, 0], [255, 229.5, 178.5], atol=0.6)
 
 
 @pytest.mark.parametrize(
