@@ -379,12 +379,11 @@ def storm(folder: Path, start: Callable[[Path], subprocess.Popen[str]], *, image
     seen: dict[str, tuple[int, int]] = {}
     hits = 0
     begin = time.monotonic()
-    warm = start(folder)
+    killed = 1
+    first = start(folder)
     wait_for(lambda: any(folder.glob(f"*{SUFFIX}")))
     whole = time.monotonic() - begin
-    warm.kill()
-    warm.communicate()
-    killed = 1
+    first.kill()
     for _ in range(kills - 1):
         process = start(folder)
         time.sleep(rng.uniform(0, 1.4 * whole))
