@@ -83,8 +83,9 @@ def run_once(folder: Path, model: FakeModel) -> None:
 
 
 def states(folder: Path) -> list[tuple[str, str]]:
-    """The journal as (image, state)."""
-    lines = (folder / NAME).read_text().splitlines()
+    """The journal's whole lines as (image, state)."""
+    path = folder / NAME
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
     return [(entry["image"], entry["state"]) for entry in map(json.loads, lines)]
 
 
@@ -350,8 +351,9 @@ def wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:
 def storm(folder: Path, start: Callable[[Path], subprocess.Popen[str]], *, images: int, kills: int, seed: int) -> int:
     """Kill the real process at random moments while images arrive; returns how many kills fell on work in hand.
 
-    Half of the images are written in place, slowly, half under another name and renamed. Asserts that every image is
-    answered exactly once: no answer is ever replaced, none is missing, and nothing half-written is left.
+    Some of the moments lie in its start, the others in its work. Half of the images are written in place, slowly, half
+    under another name and renamed. Asserts that every image is answered exactly once: no answer is ever replaced, none
+    is missing, and nothing half-written is left.
     """
     rng = random.Random(seed)
     drawn = folder.parent / "drawn.tif"
@@ -374,19 +376,25 @@ def storm(folder: Path, start: Callable[[Path], subprocess.Popen[str]], *, image
             while killed < number * kills / images and not done.is_set():
                 time.sleep(0.02)  # so that images still arrive when the last kills come
 
-    arriving = threading.Thread(target=arrive)
+    arriving = threading.Thread(target=arrive, daemon=True)
     arriving.start()
     seen: dict[str, tuple[int, int]] = {}
     hits = 0
-    begin = time.monotonic()
-    killed = 1
     first = start(folder)
+    assert first.stderr is not None
+    first.stderr.readline()
+    begin = time.monotonic()
     wait_for(lambda: any(folder.glob(f"*{SUFFIX}")))
-    whole = time.monotonic() - begin
+    work = time.monotonic() - begin
     first.kill()
+    first.communicate()
     for _ in range(kills - 1):
         process = start(folder)
-        time.sleep(rng.uniform(0, 1.4 * whole))
+        assert process.stderr is not None
+        late = rng.random() < 0.4
+        if late:
+            process.stderr.readline()  # it has loaded and begins to look
+        time.sleep(rng.uniform(0, 1.5 * work if late else 1.0))
         process.send_signal(signal.SIGKILL)
         process.communicate()
         killed += 1
