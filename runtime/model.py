@@ -106,6 +106,11 @@ class Model:
         return self._backend.provider
 
     @property
+    def backend(self) -> Backend:
+        """What runs the graphs, for whoever measures them one by one."""
+        return self._backend
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Sentences that the user should know about how this bundle runs here."""
         return self._backend.notes
