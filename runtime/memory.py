@@ -22,9 +22,10 @@ BASELINE = 128_000_000
 """Python, numpy, tokenizers, onnxruntime and GDAL once they have worked, in bytes: measured with a bundle of 0.4 MB and
 an image of 64 px (Linux x86-64, Python 3.11, onnxruntime 1.31)."""
 
-_RESIDENT, _PEAK = 1.17, 1.35
-"""Memory over file size of a graph, once it is loaded and while it is: kernels keep weights in an order of their own,
-which takes copies. Measured with onnxruntime 1.31 on a decoder of 137 MB in 8-bit blocks, arena off: 160 and 185 MB."""
+_FACTORS = {"int8": (1.17, 1.35), "int4": (1.17, 1.35), "fp32": (1.25, 1.35), "fp16": (3.2, 3.4)}
+"""Memory over file size of a graph, once it is loaded and while it is, on the CPU: kernels keep weights in an order of
+their own, which takes copies, and half precision is widened besides. Measured with onnxruntime 1.31, arena off, on
+decoders of 137 MB in 8-bit blocks (160 MB, and 185 at the peak), 107 MB in fp32 (134) and 54 MB in fp16 (172)."""
 
 _TOWER_FLOATS = 64
 """Numbers of 4 bytes that a tower holds at once for each pixel of its input (docs/memory.md)."""
@@ -53,13 +54,15 @@ def parse_size(size: str | int) -> int:
 class MemoryPlan:
     """Bytes by component.
 
-    ``stored`` are the sizes of the files of each part of the bundle. ``images`` are the pixels of one prompt at the
+    ``stored`` are the sizes of the files of each part of the bundle, ``factors`` what a graph takes in memory over its
+    size, once loaded and while it is. ``images`` are the pixels of one prompt at the
     model's size while they are resized and normalised, ``workspace`` what the tower (for one prompt's images) or the
     decoder (for its tokens) holds while it runs, the larger of the two; ``prefixes`` is the store of image prefixes.
     The KV cache takes ``bytes_per_token``; ``image_tokens`` are those of all images of one prompt.
     """
 
     stored: Mapping[str, int]
+    factors: tuple[float, float]
     workspace: int
     images: int
     prefixes: int
@@ -72,14 +75,14 @@ class MemoryPlan:
     def weights(self) -> int:
         """Graphs and tables in memory, at the moment of loading when they take the most."""
         graphs = {name: size for name, size in self.stored.items() if name != "embeddings"}
-        load = max((int(size * (_PEAK - _RESIDENT)) for size in graphs.values()), default=0)
+        load = max((int(size * (self.factors[1] - self.factors[0])) for size in graphs.values()), default=0)
         return sum(self.loaded.values()) + max(0, load - self.workspace - self.images)
 
     @property
     def loaded(self) -> dict[str, int]:
         """Bytes of each part once it is loaded; of the token table, which is mapped, only the pages that are read."""
         return {
-            name: min(size, self.table_pages) if name == "embeddings" else int(size * _RESIDENT)
+            name: min(size, self.table_pages) if name == "embeddings" else int(size * self.factors[0])
             for name, size in self.stored.items()
         }
 
@@ -131,6 +134,7 @@ def plan_memory(manifest: Manifest, *, prefixes: int, images: int | None = None)
     prefill = 4 * _DECODER_FLOATS * tokens * manifest.hidden_size
     return MemoryPlan(
         stored=_stored(manifest),
+        factors=_FACTORS[manifest.precision],
         workspace=max(4 * _TOWER_FLOATS * pixels, prefill),
         images=3 * 4 * 3 * pixels,
         prefixes=prefixes,

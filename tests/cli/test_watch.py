@@ -348,7 +348,9 @@ def wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:
         time.sleep(0.02)
 
 
-def storm(folder: Path, start: Callable[[Path], subprocess.Popen[str]], *, images: int, kills: int, seed: int) -> int:
+def storm(  # noqa: PLR0915 - a scene from beginning to end
+    folder: Path, start: Callable[[Path], subprocess.Popen[str]], *, images: int, kills: int, seed: int
+) -> int:
     """Kill the real process at random moments while images arrive; returns how many kills fell on work in hand.
 
     Some of the moments lie in its start, the others in its work. Half of the images are written in place, slowly, half
