@@ -25,10 +25,12 @@ import torch
 
 from gmrt.calibration import familiar
 from gmrt.calibration.confidence import load_confidence
-from gmrt.calibration.familiar import Fitted, describe_images, fit_familiarity, load_fitted
+from gmrt.calibration.decoder import answered, measure_decoder
+from gmrt.calibration.familiar import Encode, Fitted, describe_images, fit_familiarity, load_fitted
 from gmrt.calibration.images import ImageSet, generated_images, open_images
 from gmrt.calibration.measure import measure
 from gmrt.calibration.record import RECORD_NAME, Record, load_record
+from gmrt.calibration.suited import check_suited
 from gmrt.export.checkpoint import Checkpoint, check_checkpoint, open_checkpoint, sha256_of
 from gmrt.export.decoder import build_decoder
 from gmrt.export.gate import Report, golden_cases, require, run_gate
@@ -84,10 +86,10 @@ def export_bundle(
     """Export a checkpoint's directory as a bundle at ``output`` and return the report of its gate.
 
     ``target`` is cuda by default for fp16, else cpu. ``calibration`` is a folder of images, a parquet file, a raster,
-    or a calibration record (.json); without it the record beside the checkpoint is used if it is of these weights,
-    else generated scenes. Enough images also tell which images are to be flagged as unfamiliar; without them the
-    profile beside the checkpoint does, if it is of these weights. ``progress`` is called with (steps done, of). A
-    bundle that stands at ``output`` is replaced.
+    or a calibration record (.json); images unlike those of training are refused. Without it the record beside the
+    checkpoint is used if it is of these weights, else generated scenes. Enough images also tell which images are to be
+    flagged as unfamiliar; without them the profile beside the checkpoint does, if it is of these weights. ``progress``
+    is called with (steps done, of). A bundle that stands at ``output`` is replaced.
 
     Raises `CheckpointError`, `SceneError`, `BundleError` or `MissingExtraError` before anything is computed, and
     `GateError` when the bundle does not agree with the checkpoint; in every case nothing is written.
@@ -99,12 +101,16 @@ def export_bundle(
     source = open_checkpoint(checkpoint)
     spec = source.model.config.image_spec
     given = None if calibration is None else _given(Path(calibration), source)
+    strangeness = _check_suited(source, given) if isinstance(given, ImageSet) else None
     step()
     with _staging(output) as folder:
         tower = build_tower(source.model.config, source.weights(), RECIPES[precision].activations)
         record = None
         if RECIPES[precision].integer_tower:
             record = _record(source, tower, given, seed)
+            if RECIPES[precision].decoder_statistics and record.decoder is None and not isinstance(given, Record):
+                record = _with_decoder(source, record, given or generated_images(seed))
+            record = record if strangeness is None else replace(record, strangeness=strangeness)
             tower = ir.from_proto(quantise_tower(tower, record, _pixel_range(spec)))
         step()
         manifest = _write(folder, source, precision, target, tower, record)
@@ -121,13 +127,17 @@ def export_bundle(
 
 
 def calibrate(checkpoint: Path | str, images: Path | str, *, seed: int = 0) -> Record:
-    """Measure a checkpoint on images; saved as ``calibration.json`` beside it, the record makes exports without them.
+    """Measure a checkpoint's tower and decoder on images.
+
+    Saved as ``calibration.json`` beside the checkpoint, the record makes exports without images.
 
     Raises `CheckpointError` or `SceneError` when one of the two cannot be used.
     """
     source = open_checkpoint(checkpoint)
     tower = build_tower(source.model.config, source.weights())
-    return _measured(source, tower, open_images(images, source.model.config.image_spec), seed)
+    given = open_images(images, source.model.config.image_spec)
+    record = replace(_measured(source, tower, given, seed), strangeness=_check_suited(source, given))
+    return _with_decoder(source, record, given)
 
 
 def fit_familiar(
@@ -141,13 +151,32 @@ def fit_familiar(
     source = open_checkpoint(checkpoint)
     spec = source.model.config.image_spec
     sets = [one if isinstance(one, ImageSet) else open_images(one, spec) for one in images]
+    described = [describe_images(one.source, _encoder(source), one.spread(each).pixels(spec)) for one in sets]
+    return fit_familiarity(described, checkpoint=source.sha256, seed=seed)
 
+
+def _encoder(source: Checkpoint) -> Encode:
     @torch.inference_mode()
     def encode(pixels: FloatArray) -> FloatArray:
         return source.model.encode_images(torch.from_numpy(pixels)).numpy()
 
-    described = [describe_images(one.source, encode, one.spread(each).pixels(spec)) for one in sets]
-    return fit_familiarity(described, checkpoint=source.sha256, seed=seed)
+    return encode
+
+
+def _check_suited(source: Checkpoint, images: ImageSet) -> float | None:
+    """Refuse images of another sensor than those of training; None where no profile of these weights can tell."""
+    fitted = _beside(source)
+    if fitted is None:
+        return None
+    return round(check_suited(images, source.model.config.image_spec, fitted.familiarity, _encoder(source)), 3)
+
+
+def _beside(source: Checkpoint) -> Fitted | None:
+    """The profiles beside a checkpoint, if they are of its weights."""
+    if not (source.path / familiar.PROFILE_NAME).is_file():
+        return None
+    fitted = load_fitted(source.path, source.decoder.hidden)
+    return fitted if fitted.checkpoint == source.sha256 else None
 
 
 def _check(checkpoint: Path, output: Path, target: Target) -> None:
@@ -202,7 +231,14 @@ def _measured(source: Checkpoint, tower: ir.Model, images: ImageSet, seed: int) 
         source=images.source,
         seed=seed,
         checkpoint=source.sha256,
+        sensors=pictures.sensors,
     )
+
+
+def _with_decoder(source: Checkpoint, record: Record, images: ImageSet) -> Record:
+    """Add what goes through the decoder when it is shown and asked about images."""
+    samples = answered(source.model, source.processor, images.split(record.seed)[0])
+    return replace(record, decoder=measure_decoder(source.model.decoder, samples, images.source))
 
 
 def _pixel_range(spec: ImageSpec) -> tuple[float, float]:
@@ -268,15 +304,13 @@ def _write(
 
 def _add_familiar(folder: Path, manifest: Manifest, source: Checkpoint, given: ImageSet | Record | None) -> Manifest:
     """Put profiles of familiar images into a bundle, where there are any to be had."""
-    fitted: Fitted | None = None
     if isinstance(given, ImageSet) and len(given.pictures) >= familiar.MINIMUM:
         backend = create_backend(open_bundle(folder), "cpu")
         shown = given.spread(_PROFILED).pixels(manifest.image)
         described = describe_images(given.source, lambda pixels: backend.encode(pixels).embeds, shown)
-        fitted = fit_familiarity([described], checkpoint=source.sha256)
-    elif (source.path / familiar.PROFILE_NAME).is_file():
-        beside = load_fitted(source.path, manifest.hidden_size)
-        fitted = beside if beside.checkpoint == source.sha256 else None
+        fitted: Fitted | None = fit_familiarity([described], checkpoint=source.sha256)
+    else:
+        fitted = _beside(source)
     if fitted is None:
         return manifest
     spec = fitted.save_arrays(folder)

@@ -38,7 +38,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One precision: how linear layers, head, activations, token table and tower are stored."""
+    """One precision: how linear layers, head, activations, token table and tower are stored.
+
+    ``decoder_statistics``: its linear layers need a calibration record that has measured the decoder.
+    """
 
     linear: Linear
     head: Linear
@@ -47,6 +50,7 @@ class Recipe:
     integer_tower: bool
     words: Mapping[str, str]
     limits: Limits
+    decoder_statistics: bool = False
 
 
 _FLOAT = "the same arithmetic in another order: 1e-5 is 100 times what was measured"
