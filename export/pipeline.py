@@ -33,10 +33,14 @@ from gmrt.calibration.record import RECORD_NAME, Record, load_record
 from gmrt.calibration.suited import check_suited
 from gmrt.export.checkpoint import Checkpoint, check_checkpoint, open_checkpoint, sha256_of
 from gmrt.export.decoder import build_decoder
-from gmrt.export.gate import Report, golden_cases, require, run_gate
+from gmrt.export.gate import QUESTIONS, Report, golden_cases, require, run_gate
 from gmrt.export.heads import build_heads
+from gmrt.export.layers import layer_errors
+from gmrt.export.plan import Bounds, Plan
 from gmrt.export.precision import MIN_ONNXRUNTIME, RECIPES, Recipe
 from gmrt.export.quantize import observed_tensors, quantise_tower
+from gmrt.export.report import Findings, write_report
+from gmrt.export.sensitivity import LayerScan, by_layer, scan
 from gmrt.export.tower import build_tower
 from gmrt.runtime.backends import create_backend
 from gmrt.runtime.bundle import open_bundle
@@ -69,7 +73,9 @@ TOKENIZER, TEMPLATE = "tokenizer.json", "chat_template.jinja"
 
 # A protobuf message ends at 2 GiB; weights of more than this lie beside their graph.
 _SINGLE_FILE = 1_500_000_000
-_STEPS = 5
+_STEPS = 6
+# Pictures that layers are scanned on, and that the report compares the tower's layers on.
+_SCANNED, _LAYERED = 4, 4
 _PROFILED = 800
 
 
@@ -80,6 +86,7 @@ def export_bundle(
     precision: Precision,
     target: Target | None = None,
     calibration: Path | str | None = None,
+    bounds: Bounds | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Report:
@@ -88,8 +95,9 @@ def export_bundle(
     ``target`` is cuda by default for fp16, else cpu. ``calibration`` is a folder of images, a parquet file, a raster,
     or a calibration record (.json); images unlike those of training are refused. Without it the record beside the
     checkpoint is used if it is of these weights, else generated scenes. Enough images also tell which images are to be
-    flagged as unfamiliar; without them the profile beside the checkpoint does, if it is of these weights. ``progress``
-    is called with (steps done, of). A bundle that stands at ``output`` is replaced.
+    flagged as unfamiliar; without them the profile beside the checkpoint does, if it is of these weights. With
+    ``bounds`` every layer is scanned, and planned under them. ``progress`` is called with (steps done, of). A bundle
+    that stands at ``output`` is replaced; a report is written into it.
 
     Raises `CheckpointError`, `SceneError`, `BundleError` or `MissingExtraError` before anything is computed, and
     `GateError` when the bundle does not agree with the checkpoint; in every case nothing is written.
@@ -98,6 +106,8 @@ def export_bundle(
     output = Path(output)
     target = target or ("cuda" if precision == "fp16" else "cpu")
     _check(Path(checkpoint), output, target)
+    if bounds is not None and not RECIPES[precision].integer_tower:
+        raise GmrtError(f"{precision} quantises nothing, so there is nothing to scan or plan: ask for int8 or int4")
     source = open_checkpoint(checkpoint)
     spec = source.model.config.image_spec
     given = None if calibration is None else _given(Path(calibration), source)
@@ -111,17 +121,35 @@ def export_bundle(
             if RECIPES[precision].decoder_statistics and record.decoder is None and not isinstance(given, Record):
                 record = _with_decoder(source, record, given or generated_images(seed))
             record = record if strangeness is None else replace(record, strangeness=strangeness)
-            tower = ir.from_proto(quantise_tower(tower, record, _pixel_range(spec)))
         step()
-        manifest = _write(folder, source, precision, target, tower, record)
-        manifest = _add_familiar(folder, manifest, source, given)
+
+        def compose(planned: Plan | None) -> Manifest:
+            graph = tower
+            if record is not None:
+                floats = () if planned is None else planned.floats
+                graph = ir.from_proto(quantise_tower(tower, record, _pixel_range(spec), floats))
+            manifest = _write(folder, source, precision, target, graph, record, planned)
+            return _add_familiar(folder, manifest, source, given)
+
+        manifest = compose(None)
+        shown, gate_images = (given if isinstance(given, ImageSet) else generated_images(seed)).split(seed)
+        table: tuple[LayerScan, ...] = ()
+        planned = None
+        if bounds is not None and record is not None:
+            pictures = shown.spread(_SCANNED).pixels(spec)
+            table = scan(source, tower, record, _pixel_range(spec), pictures, QUESTIONS, precision, progress)
+            planned = bounds.plan(table, _bytes(manifest))
+            _empty(folder)
+            manifest = compose(planned)
         step()
-        gate_images = (given if isinstance(given, ImageSet) else generated_images(seed)).split(seed)[1]
         report = run_gate(source, folder, gate_images.pixels(spec), gate_images.source)
         require(report, "so nothing was written")
         step()
-        parity = report.to_dict() | {"golden": golden_cases(folder, source)}
+        parity = dict(manifest.parity) | report.to_dict() | {"golden": golden_cases(folder, source)}
         _write_manifest(folder, replace(manifest, parity=parity))
+        step()
+        layers = layer_errors(source, open_bundle(folder), gate_images.spread(_LAYERED).pixels(spec))
+        write_report(folder, manifest, Findings(report, layers, table, planned))
         step()
     return report
 
@@ -248,16 +276,23 @@ def _pixel_range(spec: ImageSpec) -> tuple[float, float]:
 
 
 def _write(
-    folder: Path, source: Checkpoint, precision: Precision, target: Target, tower: ir.Model, record: Record | None
+    folder: Path,
+    source: Checkpoint,
+    precision: Precision,
+    target: Target,
+    tower: ir.Model,
+    record: Record | None,
+    planned: Plan | None = None,
 ) -> Manifest:
-    """Write every file of the bundle; its parity record is still empty."""
+    """Write every file of the bundle; its parity record holds the plan, if there is one, and nothing else."""
     recipe, spec, config = RECIPES[precision], source.decoder, source.model.config
+    chosen = {} if planned is None else planned.layers
     decoder = build_decoder(
         spec,
         source.weights("decoder."),
         source.rope(),
-        linear=recipe.linear,
-        head=recipe.head,
+        linear=by_layer(chosen, recipe.linear),
+        head=by_layer(chosen, recipe.head),
         dtype=recipe.activations,
     )
     _save(tower, folder / VISION)
@@ -280,7 +315,7 @@ def _write(
         target=target,
         min_onnxruntime=MIN_ONNXRUNTIME,
         files=files,
-        vision=_graph_spec(tower, VISION, recipe.words["vision"]),
+        vision=replace(_graph_spec(tower, VISION, recipe.words["vision"]), fits_16_bits=recipe.integer_tower),
         decoder=_graph_spec(decoder, DECODER, recipe.words["decoder"]),
         heads=None if heads is None else _heads_spec(heads, config.measures),
         embeddings=EmbeddingsSpec(TABLE, scale, recipe.words["embeddings"]),
@@ -293,7 +328,7 @@ def _write(
         prompt=source.processor.prompt_layout,
         coordinates=COORDINATES,
         calibration=None if record is None else record.summary() | {"tensors": record.ranges()},
-        parity={},
+        parity={} if planned is None else {"plan": planned.to_dict()},
         provenance=_provenance(source),
         locator=LOCATOR if config.places else None,
         confidence=load_confidence(source.path, source.sha256),
@@ -318,6 +353,16 @@ def _add_familiar(folder: Path, manifest: Manifest, source: Checkpoint, given: I
     manifest = replace(manifest, files=files, id=bundle_id(files), familiar=spec)
     _write_manifest(folder, manifest)
     return manifest
+
+
+def _bytes(manifest: Manifest) -> int:
+    """Bytes of a bundle's files, without the manifest."""
+    return sum(entry.bytes for entry in manifest.files.values())
+
+
+def _empty(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.unlink()
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -89,17 +89,11 @@ class OrtBackend:
         """Bind the decoder to a cache."""
         return OrtDecoder(self._ort, self._decoder, cache, self._bundle, rebind=self.provider != "cpu")
 
+    def _saturable(self, graph: GraphSpec) -> bool:
+        return graph is self._bundle.manifest.vision and not graph.fits_16_bits
+
     def _session(self, graph: GraphSpec) -> Any:
-        options = self._ort.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = physical_cores()
-        options.inter_op_num_threads = 1
-        # Workers may spin between operators, as is onnxruntime's default: with both of 2 cores free a nano step took
-        # 0.5 ms against 0.9 ms without; on cores that others keep busy it is the other way round, up to 1.8 times.
-        # The arena keeps the peak of every shape it has seen; without it the heap gives memory back.
-        options.enable_cpu_mem_arena = False
-        if self.provider == "cpu" and graph is self._bundle.manifest.vision and int8_products_saturate():
-            options.add_session_config_entry("session.x64quantprecision", "1")
+        options = session_options(self._ort, self.provider, saturable=self._saturable(graph))
         providers = [_EXECUTION_PROVIDER[self.provider]]
         with _Reported(self._ort, graph.file):
             session = self._ort.InferenceSession(str(self._bundle.path(graph.file)), options, providers=providers)
@@ -258,6 +252,21 @@ def _import_onnxruntime(minimum: str) -> Any:
 
 def _release(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def session_options(ort: Any, provider: str, *, saturable: bool) -> Any:
+    """Make the options of every session of the field; ``saturable``: sums of its 8-bit products may pass 16 bits."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = physical_cores()
+    options.inter_op_num_threads = 1
+    # Workers may spin between operators, as is onnxruntime's default: with both of 2 cores free a nano step took
+    # 0.5 ms against 0.9 ms without; on cores that others keep busy it is the other way round, up to 1.8 times.
+    # The arena keeps the peak of every shape it has seen; without it the heap gives memory back.
+    options.enable_cpu_mem_arena = False
+    if provider == "cpu" and saturable and int8_products_saturate():
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
 
 
 def _notes(bundle: Bundle, provider: str) -> tuple[str, ...]:

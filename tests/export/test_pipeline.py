@@ -103,7 +103,7 @@ def test_manifest_tells_where_the_bundle_comes_from(exports: Exports, tiny_check
     assert data["calibration"]["tensors"]["pixels"].keys() == {"lo", "hi"}
     files = {name: FileEntry(**entry) for name, entry in data["files"].items()}
     assert data["id"] == bundle_id(files)
-    assert {file.name for file in bundle.iterdir()} == {*files, "bundle.json"}
+    assert {file.name for file in bundle.iterdir()} == {*files, "bundle.json", "report"}
     assert str(bundle.parent) not in (bundle / "bundle.json").read_text()
 
 
