@@ -20,10 +20,9 @@ import numpy.typing as npt
 
 from gmrt.georsmllm.data import ParquetRows
 from gmrt.georsmllm.scenes import KINDS, generate
-from gmrt.runtime.bands import Band, choose
 from gmrt.runtime.errors import SceneError, SceneReadError
 from gmrt.runtime.image import ImageSpec, prepare
-from gmrt.runtime.scene import Scene, decode_image, ground_sample_distance, read_scene, scene_from_array
+from gmrt.runtime.scene import Scene, decode_image, read_scene, scene_from_array
 
 FloatArray = npt.NDArray[np.float32]
 Window = tuple[int, int, int, int]
@@ -186,12 +185,11 @@ def _look(file: Path) -> tuple[tuple[int, int], npt.NDArray[np.bool_], str]:
     """
     from rasterio.errors import RasterioError
 
-    from gmrt.runtime.raster import open_raster
+    from gmrt.runtime.raster import open_source
+    from gmrt.runtime.reader import SceneReader
 
-    with open_raster(file, _MAX_SIDE) as dataset:
-        described = zip(dataset.colorinterp, dataset.descriptions, strict=True)
-        bands = [Band(index, colour.name, text) for index, (colour, text) in enumerate(described, 1)]
-        choice = choose(bands, stem=file.stem, source=str(file))
+    with open_source(file) as source:
+        reader, dataset = SceneReader.of_file(source, str(file), None, None), source.dataset
         factor = min(1.0, _MAX_SIDE / max(dataset.shape))
         shape = max(1, round(dataset.height * factor)), max(1, round(dataset.width * factor))
         cells = min(shape[0], _CELLS), min(shape[1], _CELLS)
@@ -199,12 +197,9 @@ def _look(file: Path) -> tuple[tuple[int, int], npt.NDArray[np.bool_], str]:
             mask = dataset.dataset_mask(out_shape=cells) > 0
         except RasterioError as error:
             raise SceneReadError(f"{file}: opens, but its mask cannot be read ({error}): copy it again") from None
-        colour = "grey" if len(choice.indexes) == 1 else "colour"
-        name = (dataset.descriptions[choice.indexes[0] - 1] or "") if colour == "grey" else ""
-        words = [word for word in (colour, name, dataset.dtypes[choice.indexes[0] - 1]) if word]
-        metres = ground_sample_distance(dataset.transform, dataset.crs, dataset.shape[::-1]) if dataset.crs else None
-        decade = f", about {10 ** round(math.log10(metres)):g} m a pixel" if metres else ""
-    return shape, mask, " ".join(words) + decade
+        kind = ("grey", *reader.bands) if len(reader.bands) == 1 else ("colour",)
+        decade = f", about {10 ** round(math.log10(reader.gsd)):g} m a pixel" if reader.gsd else ""
+        return shape, mask, f"{' '.join(kind)} {dataset.dtypes[0]}{decade}"
 
 
 # A raster's tiles follow one another, so one scene is read once for all of them.

@@ -112,9 +112,9 @@ def test_few_pictures_of_a_sensor_are_not_drowned(tmp_path: Path) -> None:
     for number in range(20):
         write_bands(tmp_path / "s1" / f"{number}.tif", "float32", 1)
     images = open_images(tmp_path, SPEC)
-    assert images.sensors == {"colour uint16, about 10 m a pixel": 70, "grey float32, about 10 m a pixel": 20}
+    assert images.sensors == {"colour uint16, about 10 m a pixel": 70, "grey band 1 float32, about 10 m a pixel": 20}
     calibrate, gate = images.split(0)
-    assert calibrate.sensors == {"colour uint16, about 10 m a pixel": 52, "grey float32, about 10 m a pixel": 12}
+    assert calibrate.sensors == {"colour uint16, about 10 m a pixel": 52, "grey band 1 float32, about 10 m a pixel": 12}
     assert list(gate.sensors.values()) == [8, 8]
     assert not set(map(id, calibrate.pictures)) & set(map(id, gate.pictures))
 
