@@ -74,7 +74,7 @@ def _mode(root: Path) -> str | None:
     found = re.search(r"pmode:(\d+)", _text(root / "var/lib/nvpmodel/status"))
     if found is None:
         return None
-    names = {int(number): name for number, name in _MODES.findall(_text(root / "etc/nvpmodel.conf"))}
+    names: dict[int, str] = {int(number): name for number, name in _MODES.findall(_text(root / "etc/nvpmodel.conf"))}
     return names.get(int(found.group(1)), f"mode {int(found.group(1))}")
 
 

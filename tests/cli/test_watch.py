@@ -381,7 +381,7 @@ def storm(  # noqa: PLR0915 - a scene from beginning to end
     arriving = threading.Thread(target=arrive, daemon=True)
     arriving.start()
     seen: dict[str, tuple[int, int]] = {}
-    hits = 0
+    hits, entries = 0, states(folder)
     first = start(folder)
     assert first.stderr is not None
     first.stderr.readline()
@@ -400,8 +400,8 @@ def storm(  # noqa: PLR0915 - a scene from beginning to end
         process.send_signal(signal.SIGKILL)
         process.communicate()
         killed += 1
-        entries = states(folder)
-        hits += bool(entries) and entries[-1][1] == "begun"
+        entries, before = states(folder), len(entries)
+        hits += len(entries) > before and entries[-1][1] == "begun"
         for path in folder.glob(f"*{SUFFIX}"):
             status = path.stat()
             assert seen.setdefault(path.name, (status.st_ino, status.st_mtime_ns)) == (
