@@ -23,7 +23,7 @@ from gmrt.cli.options import (
     SeedOption,
 )
 from gmrt.cli.output import say_notes
-from gmrt.cli.results import GEOGRAPHIC, check_beside, draw, emit, form_of, render, say_when_cut, write_mask
+from gmrt.cli.results import GEOGRAPHIC, Form, check_beside, draw, emit, form_of, render, say_when_cut, write_mask
 from gmrt.cli.tiles import answer_tiles, finish, overview
 from gmrt.cli.where import AoiOption, AtOption, BboxOption, RegionOption, Where, kept_within, where_of
 from gmrt.runtime.errors import PromptError, SceneError
@@ -83,9 +83,9 @@ def infer(
     """Ask about an image, a pair, or more dates in order; a folder is answered image by image, as JSON lines."""
     images, prompt = split(words)
     where = where_of(region, bbox, aoi, at)
-    _check_walk(images, where, tiles=tiles, tile_size=tile_size)
-    prompts = (prompt, *(ask or ()))
     form = form_of(output_format, output)
+    _check_walk(images, where, form, tiles=tiles, tile_size=tile_size)
+    prompts = (prompt, *(ask or ()))
     check_beside(overlay, images, "--overlay")
     check_beside(mask, images, "--mask")
     decoding: dict[str, Any] = {
@@ -139,7 +139,7 @@ def infer(
         finish(output)
 
 
-def _check_walk(images: Sequence[Path], where: Where, *, tiles: bool, tile_size: int | None) -> None:
+def _check_walk(images: Sequence[Path], where: Where, form: Form, *, tiles: bool, tile_size: int | None) -> None:
     """Refuse what can only be done with one image, before anything is loaded."""
     if tile_size is not None and not tiles:
         raise typer.BadParameter("--tile-size is the size of the windows of --tiles: give both")
@@ -147,6 +147,8 @@ def _check_walk(images: Sequence[Path], where: Where, *, tiles: bool, tile_size:
         raise SceneError("--tiles walks one image: give one of them by name")
     if where and holds_images(images[0]):
         raise SceneError("a region is a part of one image: give one of the folder's images by name")
+    if form in GEOGRAPHIC and holds_images(images[0]):
+        raise SceneError(f"a folder is answered as JSON lines, and {form} is of one image: give it by name")
 
 
 def split(words: Sequence[str]) -> tuple[list[Path], str]:

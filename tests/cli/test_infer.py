@@ -225,6 +225,7 @@ BAD_INPUT = {
     "tiles of a folder": ("{folder}|describe|--tiles", "one image"),
     "tile size without tiles": ("{scene}|describe|--tile-size|64", "--tiles"),
     "region of a folder": ("{folder}|describe|--region|0,0,9,9", "one image"),
+    "places of a folder": ("{folder}|describe|--format|geojson", "one image"),
     "region that is none": ("{scene}|describe|--region|0,0,9", "--region"),
     "region beside the image": ("{scene}|describe|--region|900,900,990,990", "64 × 64"),
     "two regions": ("{scene}|describe|--region|0,0,9,9|--at|1,2", "--at"),
