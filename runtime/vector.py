@@ -195,4 +195,4 @@ def _centre(geometry: dict[str, Any]) -> tuple[float, float]:
 
 def _extent(ring: Sequence[Sequence[float]]) -> float:
     xs, ys = zip(*ring, strict=True)
-    return (max(xs) - min(xs)) * (max(ys) - min(ys))
+    return float((max(xs) - min(xs)) * (max(ys) - min(ys)))
