@@ -33,6 +33,7 @@ from gmrt.runtime.image import FloatArray, prepare
 from gmrt.runtime.locator import Locator, Maps
 from gmrt.runtime.memory import parse_size, plan_memory
 from gmrt.runtime.peaks import Located
+from gmrt.runtime.places import Frame, Place, frame_of, places_in, restated
 from gmrt.runtime.points import Kind, format_regions
 from gmrt.runtime.prefixes import PrefixStore, prefix_key
 from gmrt.runtime.prompt import Prompt
@@ -130,11 +131,16 @@ class Model:
     def compare(self, before: str | os.PathLike[str] | Scene, after: str | os.PathLike[str] | Scene) -> View:
         """Read and encode a pair, in this order, for questions about the two; raises as `look` does.
 
-        Raises `PromptError` when the model was trained on single images only.
+        The second image is brought onto the grid of the first (`gmrt.runtime.pairing.align`), so that answers lie in
+        the pixels of the first. Raises `SceneError` when the two do not lie over each other, and `PromptError` when the
+        model was trained on single images only.
         """
         if self.bundle.manifest.prompt.max_images < 2:
             raise PromptError("this model was trained on one image at a time: look at the two one after the other")
-        return self._look((before, after))
+        from gmrt.runtime.pairing import align
+
+        scenes = [each if isinstance(each, Scene) else read_scene(each) for each in (before, after)]
+        return self._look(align(*scenes))
 
     def _look(
         self,
@@ -220,14 +226,17 @@ class Model:
                     break
         rest = request.text.finish() if request.choice is None else request.choice.chosen or ""
         confidence = float(np.exp(logprob / count))
+        places: tuple[Place, ...] | None = None
         if request.locator is not None and request.locator.kind is not None and hidden is not None:
             found = view.find(hidden[0, 0], request.locator.kind, request.max_regions)
-            rest = format_regions(found.regions)
+            places = places_in(view.frame, found.regions, found.scores)
+            rest = format_regions(map(view.frame.on_grid, places) if not view.frame.whole else found.regions)
             confidence *= found.confidence
         number, unit = None, ""
         if scalar is not None and scalar.counts and hidden is not None:
             found = view.count(hidden[0, 0])
-            number, rest = float(len(found.regions)), str(len(found.regions))
+            places = places_in(view.frame, found.regions, found.scores)
+            number, rest = float(len(places)), str(len(places))
             confidence *= found.confidence
         elif scalar is not None and scalar.index is not None and hidden is not None:
             number, unit = self._measured(hidden[0], scalar.index)
@@ -236,6 +245,7 @@ class Model:
         if rest:
             shown.append(rest)
             yield TextEvent(rest, last_id)
+        text, places = restated(view.frame, "".join(shown), confidence, places)
         held = request.constraint
         complete = ended or (held is not None and held.finished)
         reason: FinishReason = "stop" if complete and not (held is not None and held.cut) else "length"
@@ -243,7 +253,7 @@ class Model:
             Answer(
                 image=view.image,
                 prompt=request.question,
-                text="".join(shown),
+                text=text,
                 confidence=apply_knots(confidence, self.bundle.manifest.confidence),
                 finish_reason=reason,
                 tokens={"prompt": len(prompt.ids), "reused": reused, "generated": count},
@@ -253,6 +263,8 @@ class Model:
                 value=number,
                 unit=unit,
                 scene=view.scene,
+                frame=view.frame,
+                found=places,
             )
         )
 
@@ -341,6 +353,11 @@ class View:
         assert locator is not None  # a guard over locations or counts comes with a locator
         assert places is not None  # and a locator with a tower that has places
         return locator, locator.look(places)
+
+    @cached_property
+    def frame(self) -> Frame:
+        """What the grid of answers lies over: the image, of a pair the second, or the window that it is."""
+        return frame_of(self.scenes[-1])
 
     @property
     def image(self) -> str | tuple[str, ...] | None:

@@ -365,7 +365,19 @@ def test_json_record(model: Model, scenes: list[Scene]) -> None:
     answer = model.look(scenes[0]).ask(QUESTION, max_tokens=4)
     record = json.loads(json.dumps(answer.to_dict()))
     assert list(record) == [
-        *("image", "prompt", "text", "points", "value", "unit", "confidence", "finish_reason", "tokens", "timings_ms"),
+        *(
+            "image",
+            "prompt",
+            "text",
+            "points",
+            "places",
+            "value",
+            "unit",
+            "confidence",
+            "finish_reason",
+            "tokens",
+            "timings_ms",
+        ),
         *("model", "unfamiliar", "strangeness"),
     ]
     assert list(record["timings_ms"]) == ["load", "read", "vision", "prefill", "decode"]
