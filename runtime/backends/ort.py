@@ -8,6 +8,7 @@ copied, so the decoder reads its past from, and writes its present to, the very 
 from __future__ import annotations
 
 import re
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from gmrt.runtime.bundle import Bundle
 
 _EXECUTION_PROVIDER = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_CPU_ROWS = 8
+"""Rows of a batched step."""
 _STEP_INPUTS = ("inputs_embeds", "seqlens_k", "total_length", "logits_at")
 
 
@@ -34,6 +37,7 @@ class OrtBackend:
         self._ort = _import_onnxruntime(bundle.manifest.min_onnxruntime)
         self._bundle = bundle
         self._vision: Any = None
+        self._loading = threading.Lock()
         self._heads: Any = None
         self.provider = provider
         if _EXECUTION_PROVIDER[provider] not in self._ort.get_available_providers():
@@ -42,12 +46,14 @@ class OrtBackend:
                 'onnxruntime-gpu in its place with pip install "gmrt[gpu]"'
             )
         self.notes = _notes(bundle, provider)
+        self.max_batch = _CPU_ROWS if provider == "cpu" else 1
         self._decoder = self._session(bundle.manifest.decoder)
 
     def prepare_vision(self) -> None:
-        """Load the tower, unless that has been done."""
-        if self._vision is None:
-            self._vision = self._session(self._bundle.manifest.vision)
+        """Load the tower, unless that has been done; a call that finds another thread at it waits."""
+        with self._loading:
+            if self._vision is None:
+                self._vision = self._session(self._bundle.manifest.vision)
 
     def encode(self, pixels: FloatArray) -> Encoded:
         """Run tower and connector on pixels float32 [batch, 3, H, W]."""
@@ -200,6 +206,12 @@ class DeviceKVCache(KVCache):
             whole[:, :, : snapshot.length] = rows
             value.update_inplace(whole)
         self.lengths[:] = snapshot.length
+
+    def rows(self, start: int, stop: int) -> KVCache:
+        """Return this cache where all rows are asked for; raises ValueError for a part, which cannot be bound."""
+        if (start, stop) != (0, self.batch):
+            raise ValueError(f"rows {start} to {stop} of {self.batch}: a device's buffer is bound as a whole")
+        return self
 
     def _empty(self, capacity: int, batch: int) -> KVCache:
         return DeviceKVCache(self.geometry, capacity, batch, ort=self._ort, device=self._device)
