@@ -126,7 +126,14 @@ class OrtDecoder:
         # The last valid position after a step of one token is the number of tokens before it: the cache's own counter.
         self._total = np.zeros(1, np.int32)
         self._inputs = (self.embeds, cache.lengths, self._total, np.zeros((batch, 1), np.int64))
-        self._step = self._binding(self._inputs, self.logits)
+        # A value for each buffer is made once: it takes 2 µs, and a model has dozens of them.
+        self._values = [
+            buffer if isinstance(buffer, ort.OrtValue) else ort.OrtValue.ortvalue_from_numpy(buffer)
+            for buffer in cache.buffers
+        ]
+        self._step = self._binding()
+        self._bind(self._step, self._inputs, self.logits)
+        self._prefill = self._binding()
 
     def prefill(self, embeds: FloatArray, logits_at: npt.NDArray[np.int64]) -> FloatArray:
         """Append embeds [batch, S, D]; returns logits [batch, n, V] at ``logits_at`` [batch, n]."""
@@ -135,13 +142,14 @@ class OrtDecoder:
         logits: FloatArray = np.empty((*logits_at.shape, self.logits.shape[2]), np.float32)
         ends = self.cache.lengths + np.int32(steps - 1)
         total = np.array([self.cache.length + steps], np.int32)
-        binding = self._binding((np.ascontiguousarray(embeds, np.float32), ends, total, logits_at), logits)
+        embeds = np.ascontiguousarray(embeds, np.float32)
+        self._bind(self._prefill, (embeds, ends, total, logits_at), logits)
         if self._reads_hidden:
             hidden: FloatArray = np.empty((*logits_at.shape, self.embeds.shape[2]), np.float32)
-            binding.bind_output("last_hidden", "cpu", 0, np.float32, hidden.shape, hidden.ctypes.data)
+            self._prefill.bind_output("last_hidden", "cpu", 0, np.float32, hidden.shape, hidden.ctypes.data)
             self.last_hidden = hidden
         with self._reported:
-            self._session.run_with_iobinding(binding)
+            self._session.run_with_iobinding(self._prefill)
         self.cache.advance(steps)
         return logits
 
@@ -157,16 +165,18 @@ class OrtDecoder:
             self._session.run_with_iobinding(self._step)
         self.cache.advance(1)
 
-    def _binding(self, inputs: tuple[npt.NDArray[Any], ...], logits: FloatArray) -> Any:
+    def _binding(self) -> Any:
+        """The cache's buffers as past and as present; what a run brings and takes is bound by `_bind`."""
         binding = self._session.io_binding()
-        self._bind_inputs(binding, inputs)
-        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
-        for index, buffer in enumerate(self.cache.buffers):
+        for index, value in enumerate(self._values):
             name = f"{'value' if index % 2 else 'key'}.{index // 2}"
-            value = buffer if isinstance(buffer, self._ort.OrtValue) else self._ort.OrtValue.ortvalue_from_numpy(buffer)
             binding.bind_ortvalue_input(f"past_{name}", value)
             binding.bind_ortvalue_output(f"present_{name}", value)
         return binding
+
+    def _bind(self, binding: Any, inputs: tuple[npt.NDArray[Any], ...], logits: FloatArray) -> None:
+        self._bind_inputs(binding, inputs)
+        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
 
     @staticmethod
     def _bind_inputs(binding: Any, inputs: tuple[npt.NDArray[Any], ...]) -> None:

@@ -366,7 +366,7 @@ def test_json_record(model: Model, scenes: list[Scene]) -> None:
     record = json.loads(json.dumps(answer.to_dict()))
     assert list(record) == [
         *("image", "prompt", "text", "points", "value", "unit", "confidence", "finish_reason", "tokens", "timings_ms"),
-        *("model", "unfamiliar", "strangeness"),
+        *("model", "unfamiliar", "strangeness", "scene"),
     ]
     assert list(record["timings_ms"]) == ["load", "read", "vision", "prefill", "decode"]
     assert all(value > 0 for value in record["timings_ms"].values())
@@ -403,7 +403,7 @@ def test_memory_limit_is_refused_early_and_bounds_the_cache(
     assert not sessions
     monkeypatch.undo()
     plan = model_module.plan_memory(load(fabricated.path).bundle.manifest, prefixes=model_module._PREFIX_BYTES)
-    limit = plan.weights + plan.images + plan.prefixes + 90 * plan.bytes_per_token
+    limit = plan.weights + plan.workspace + plan.images + plan.prefixes + plan.cache(90)
     limited = load(fabricated.path, max_memory=limit)
     assert limited.max_capacity == 90
     view = limited.look(scenes[0])
