@@ -8,6 +8,7 @@ copied, so the decoder reads its past from, and writes its present to, the very 
 from __future__ import annotations
 
 import re
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from gmrt.runtime.bundle import Bundle
 
 _EXECUTION_PROVIDER = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_CPU_ROWS = 8
+"""Rows of a batched step."""
 _STEP_INPUTS = ("inputs_embeds", "seqlens_k", "total_length", "logits_at")
 
 
@@ -34,6 +37,7 @@ class OrtBackend:
         self._ort = _import_onnxruntime(bundle.manifest.min_onnxruntime)
         self._bundle = bundle
         self._vision: Any = None
+        self._loading = threading.Lock()
         self._heads: Any = None
         self.provider = provider
         if _EXECUTION_PROVIDER[provider] not in self._ort.get_available_providers():
@@ -42,12 +46,14 @@ class OrtBackend:
                 'onnxruntime-gpu in its place with pip install "gmrt[gpu]"'
             )
         self.notes = _notes(bundle, provider)
+        self.max_batch = _CPU_ROWS if provider == "cpu" else 1
         self._decoder = self._session(bundle.manifest.decoder)
 
     def prepare_vision(self) -> None:
-        """Load the tower, unless that has been done."""
-        if self._vision is None:
-            self._vision = self._session(self._bundle.manifest.vision)
+        """Load the tower, unless that has been done; a call that finds another thread at it waits."""
+        with self._loading:
+            if self._vision is None:
+                self._vision = self._session(self._bundle.manifest.vision)
 
     def encode(self, pixels: FloatArray) -> Encoded:
         """Run tower and connector on pixels float32 [batch, 3, H, W]."""
@@ -120,7 +126,14 @@ class OrtDecoder:
         # The last valid position after a step of one token is the number of tokens before it: the cache's own counter.
         self._total = np.zeros(1, np.int32)
         self._inputs = (self.embeds, cache.lengths, self._total, np.zeros((batch, 1), np.int64))
-        self._step = self._binding(self._inputs, self.logits)
+        # A value for each buffer is made once: it takes 2 µs, and a model has dozens of them.
+        self._values = [
+            buffer if isinstance(buffer, ort.OrtValue) else ort.OrtValue.ortvalue_from_numpy(buffer)
+            for buffer in cache.buffers
+        ]
+        self._step = self._binding()
+        self._bind(self._step, self._inputs, self.logits)
+        self._prefill = self._binding()
 
     def prefill(self, embeds: FloatArray, logits_at: npt.NDArray[np.int64]) -> FloatArray:
         """Append embeds [batch, S, D]; returns logits [batch, n, V] at ``logits_at`` [batch, n]."""
@@ -129,13 +142,14 @@ class OrtDecoder:
         logits: FloatArray = np.empty((*logits_at.shape, self.logits.shape[2]), np.float32)
         ends = self.cache.lengths + np.int32(steps - 1)
         total = np.array([self.cache.length + steps], np.int32)
-        binding = self._binding((np.ascontiguousarray(embeds, np.float32), ends, total, logits_at), logits)
+        embeds = np.ascontiguousarray(embeds, np.float32)
+        self._bind(self._prefill, (embeds, ends, total, logits_at), logits)
         if self._reads_hidden:
             hidden: FloatArray = np.empty((*logits_at.shape, self.embeds.shape[2]), np.float32)
-            binding.bind_output("last_hidden", "cpu", 0, np.float32, hidden.shape, hidden.ctypes.data)
+            self._prefill.bind_output("last_hidden", "cpu", 0, np.float32, hidden.shape, hidden.ctypes.data)
             self.last_hidden = hidden
         with self._reported:
-            self._session.run_with_iobinding(binding)
+            self._session.run_with_iobinding(self._prefill)
         self.cache.advance(steps)
         return logits
 
@@ -151,16 +165,18 @@ class OrtDecoder:
             self._session.run_with_iobinding(self._step)
         self.cache.advance(1)
 
-    def _binding(self, inputs: tuple[npt.NDArray[Any], ...], logits: FloatArray) -> Any:
+    def _binding(self) -> Any:
+        """The cache's buffers as past and as present; what a run brings and takes is bound by `_bind`."""
         binding = self._session.io_binding()
-        self._bind_inputs(binding, inputs)
-        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
-        for index, buffer in enumerate(self.cache.buffers):
+        for index, value in enumerate(self._values):
             name = f"{'value' if index % 2 else 'key'}.{index // 2}"
-            value = buffer if isinstance(buffer, self._ort.OrtValue) else self._ort.OrtValue.ortvalue_from_numpy(buffer)
             binding.bind_ortvalue_input(f"past_{name}", value)
             binding.bind_ortvalue_output(f"present_{name}", value)
         return binding
+
+    def _bind(self, binding: Any, inputs: tuple[npt.NDArray[Any], ...], logits: FloatArray) -> None:
+        self._bind_inputs(binding, inputs)
+        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
 
     @staticmethod
     def _bind_inputs(binding: Any, inputs: tuple[npt.NDArray[Any], ...]) -> None:
@@ -200,6 +216,12 @@ class DeviceKVCache(KVCache):
             whole[:, :, : snapshot.length] = rows
             value.update_inplace(whole)
         self.lengths[:] = snapshot.length
+
+    def rows(self, start: int, stop: int) -> KVCache:
+        """Return this cache where all rows are asked for; raises ValueError for a part, which cannot be bound."""
+        if (start, stop) != (0, self.batch):
+            raise ValueError(f"rows {start} to {stop} of {self.batch}: a device's buffer is bound as a whole")
+        return self
 
     def _empty(self, capacity: int, batch: int) -> KVCache:
         return DeviceKVCache(self.geometry, capacity, batch, ort=self._ort, device=self._device)
