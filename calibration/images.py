@@ -23,7 +23,8 @@ from gmrt.georsmllm.scenes import KINDS, generate
 from gmrt.runtime.bands import Band, choose
 from gmrt.runtime.errors import SceneError, SceneReadError
 from gmrt.runtime.image import ImageSpec, prepare
-from gmrt.runtime.scene import Scene, decode_image, ground_sample_distance, read_scene, scene_from_array
+from gmrt.runtime.placement import ground_sample_distance
+from gmrt.runtime.scene import Scene, decode_image, read_scene, scene_from_array
 
 FloatArray = npt.NDArray[np.float32]
 Window = tuple[int, int, int, int]
