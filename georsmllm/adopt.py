@@ -1,6 +1,6 @@
-"""A preset with a pretrained decoder in it: `edge-256m` with SmolLM2 is a vision tower that has still to learn to see and
-a language model that can already speak.
+"""A preset with a pretrained decoder in it.
 
+`edge-256m` with SmolLM2 is a vision tower that has still to learn to see and a language model that can already speak.
 The tokenizer keeps its size: the image's placeholder takes the place of a control token that the decoder's own training
 on code left behind and that pictures never need.
 """
@@ -49,7 +49,7 @@ def with_placeholder(backend: Tokenizer, spare: str, image: str = nano.IMAGE) ->
 def with_decoder(
     name: str, decoder: Any, backend: Tokenizer, *, seed: int = 0, eos: str = CHATML_EOS, template: str = CHATML
 ) -> tuple[GeoRSMLLMForConditionalGeneration, GeoRSMLLMProcessor]:
-    """Build the preset ``name`` with the weights of ``decoder``, a causal language model; tower and connector are random.
+    """Build the preset ``name`` with the weights of ``decoder``, a causal language model; the rest is random.
 
     The connector's output is brought to the root mean square of the words' embeddings, so that an image that means
     nothing yet does not drown the question. ``seed`` is of the random weights.

@@ -30,7 +30,9 @@ SIZES: dict[str, Any] = {
 def model(request: pytest.FixtureRequest) -> Any:
     """A random decoder; qwen2 has biases."""
     torch.manual_seed(0)
-    made: Any = LlamaForCausalLM(LlamaConfig(**SIZES)) if request.param == "llama" else Qwen2ForCausalLM(Qwen2Config(**SIZES))
+    made: Any = (
+        LlamaForCausalLM(LlamaConfig(**SIZES)) if request.param == "llama" else Qwen2ForCausalLM(Qwen2Config(**SIZES))
+    )
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.normal_(std=0.15) if parameter.ndim > 1 else parameter.normal_(1.0, 0.1)
@@ -66,7 +68,7 @@ def hidden(model: Any, embeds: torch.Tensor) -> torch.Tensor:
 
 
 def test_the_decoder_is_closer_than_rounded_to_nearest_and_left_as_it_was(model: Any) -> None:
-    """Guards against Hessians of the wrong product, rows in another order than the graph's, and a changed checkpoint."""
+    """Guards against Hessians of the wrong product, rows in another order than the graph's, a changed checkpoint."""
     before = {name: value.clone() for name, value in model.state_dict().items()}
     calls: list[tuple[int, int]] = []
     made = quantise_decoder(model, samples(12), progress=lambda done, of: calls.append((done, of)))
@@ -87,13 +89,14 @@ def test_the_decoder_is_closer_than_rounded_to_nearest_and_left_as_it_was(model:
 
 
 def test_memory_is_that_of_the_positions_and_not_of_the_samples(model: Any) -> None:
-    """Guards against hidden states of every image of a large set: what does not fit is never even asked for."""
+    """Guards against hidden states of every image of a large set, and a hook that reaches the samples' maker."""
     asked = 0
 
     def endless() -> Any:
         nonlocal asked
         while True:
             asked += 1
+            hidden(model, samples(1)[0])
             yield samples(1)[0]
 
     states = weights_module._first_states(model.model, endless(), 205)
