@@ -134,10 +134,7 @@ def export_bundle(
         step()
 
         shown, gate_images = (given if isinstance(given, ImageSet) else generated_images(seed)).split(seed)
-        made = None
-        if RECIPES[precision].gptq:
-            samples = decoder_samples(source.model, source.processor, shown, seed)
-            made = quantise_decoder(source.model.decoder, (s.embeds for s in samples), progress=step.part)
+        made = _blocks(source, shown, seed, step.part) if RECIPES[precision].gptq else None
         scales = _cache_scales(source, record, shown) if cache == "int8" else None
 
         def compose(planned: Plan | None) -> Manifest:
@@ -287,6 +284,12 @@ def _with_decoder(source: Checkpoint, record: Record, images: ImageSet) -> Recor
     """Add what goes through the decoder when it is shown and asked about images."""
     samples = answered(source.model, source.processor, images.split(record.seed)[0])
     return replace(record, decoder=measure_decoder(source.model.decoder, samples, images.source))
+
+
+def _blocks(source: Checkpoint, images: ImageSet, seed: int, progress: Progress) -> dict[str, Blocks]:
+    """The decoder's linear layers in 4 bits, quantised on what the decoder reads."""
+    samples = decoder_samples(source.model, source.processor, images, seed)
+    return quantise_decoder(source.model.decoder, (sample.embeds for sample in samples), progress=progress)
 
 
 def _cache_scales(source: Checkpoint, record: Record | None, images: ImageSet) -> CacheScales:
