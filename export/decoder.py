@@ -10,7 +10,7 @@ Interface (B rows, S new tokens, n positions asked for, V words, C the cache's c
     seqlens_k     int32 [B]      valid length after this step, minus one
     total_length  int32 [1]      the longest row's length after this step
     logits_at     int64 [B, n]   positions along S
-    past_key.i, past_value.i [B, kv_heads, C, head_dim]
+    past_key.i, past_value.i [B, kv_heads, C, head_dim], of the activations' type or int8
 
     logits float32 [B, n, V]; last_hidden float32 [B, n, D], after the final norm; present_key.i, present_value.i
 
@@ -20,8 +20,10 @@ decode step), and behind the last attention only the positions asked for are car
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,12 @@ from gmrt.runtime.errors import CheckpointError
 
 FloatArray = npt.NDArray[np.float32]
 Weights = Mapping[str, FloatArray]
+
+# Per layer the scales of keys and of values, float32 [kv_heads, head_dim] each.
+CacheScales = Sequence[tuple[FloatArray, FloatArray]]
+
+# Constants [1, kv_heads, 1, head_dim] that the codes of an 8-bit cache are multiplied with.
+_CACHE_SCALE = re.compile(r"layers\.(?P<layer>\d+)\.(?P<part>key|value)_scale")
 
 # Decoders with these blocks and weight names; a further family is an entry here, or a renaming of its weights.
 FAMILIES = ("llama", "qwen2")
@@ -97,20 +105,23 @@ def build_decoder(
     linear: Linear,
     head: Linear,
     dtype: str = "float32",
+    cache_scales: CacheScales | None = None,
 ) -> ir.Model:
     """Construct the decoder; ``weights`` carry the names of `LlamaForCausalLM`, ``dtype`` is of activations and cache.
 
+    With ``cache_scales`` the cache is int8: codes of keys, after their rotation, and values, times a scale per channel.
     Raises `CheckpointError` naming the tensor when a weight is missing or has another shape than ``spec`` says.
     """
-    writer = _Writer(GraphBuilder(), spec, _Reader(weights, spec), linear, dtype)
+    writer = _Writer(GraphBuilder(), spec, _Reader(weights, spec), linear, dtype, cache_scales)
     graph = writer.graph
     embeds = graph.input("inputs_embeds", "float32", ("batch", "seq", spec.hidden))
     lengths = graph.input("seqlens_k", "int32", ("batch",))
     total = graph.input("total_length", "int32", (1,))
     positions = graph.input("logits_at", "int64", ("batch", "n"))
     axes = ("batch", spec.kv_heads, "capacity", spec.head_dim)
+    stored = dtype if cache_scales is None else "int8"
     caches = [
-        (graph.input(f"past_key.{i}", dtype, axes), graph.input(f"past_value.{i}", dtype, axes))
+        (graph.input(f"past_key.{i}", stored, axes), graph.input(f"past_value.{i}", stored, axes))
         for i in range(spec.layers)
     ]
     writer.rope = tuple(
@@ -124,9 +135,9 @@ def build_decoder(
     for i in range(spec.layers):
         name = f"layers.{i}"
         normed, hidden = writer.norm(f"{name}.input_layernorm", hidden, update)
-        mixed, key, value = writer.attention(name, normed, caches[i], lengths, total)
-        presents += [graph.output(key, f"present_key.{i}", dtype, axes)]
-        presents += [graph.output(value, f"present_value.{i}", dtype, axes)]
+        mixed, key, value = writer.attention(i, normed, caches[i], lengths, total)
+        presents += [graph.output(key, f"present_key.{i}", stored, axes)]
+        presents += [graph.output(value, f"present_value.{i}", stored, axes)]
         if i == spec.layers - 1:
             # Nothing behind the last attention looks at other positions: carry on only those that are asked for.
             mixed = graph.op("GatherND", f"{name}.mixed_at", mixed, indices, batch_dims=1)
@@ -144,6 +155,17 @@ def build_decoder(
     ]
     inputs = [embeds, lengths, total, positions, *(value for pair in caches for value in pair)]
     return graph.model("decoder", inputs, [*outputs, *presents])
+
+
+def read_cache_scales(file: Path) -> dict[str, FloatArray]:
+    """What the codes of a graph's 8-bit cache are multiplied with: [kv_heads, 1, head_dim] by "key.i", "value.i"."""
+    constants = ir.load(file).graph.initializers
+    found: dict[str, FloatArray] = {}
+    for name, value in constants.items():
+        parts = _CACHE_SCALE.fullmatch(name)
+        if parts is not None and value.const_value is not None:
+            found[f"{parts['part']}.{parts['layer']}"] = value.const_value.numpy()[0]
+    return found
 
 
 @dataclass(frozen=True)
@@ -173,6 +195,7 @@ class _Writer:
     read: _Reader
     linear: Linear
     dtype: str
+    cache_scales: CacheScales | None
     rope: tuple[ir.Value, ...] = ()
 
     def cast(self, name: str, value: ir.Value, dtype: str) -> ir.Value:
@@ -215,10 +238,16 @@ class _Writer:
         return self.linear(self.graph, label, x, np.concatenate(weights), bias if bias.any() else None)
 
     def attention(
-        self, layer: str, x: ir.Value, cache: tuple[ir.Value, ir.Value], lengths: ir.Value, total: ir.Value
+        self, number: int, x: ir.Value, cache: tuple[ir.Value, ir.Value], lengths: ir.Value, total: ir.Value
     ) -> tuple[ir.Value, ir.Value, ir.Value]:
         """Causal attention over the cache: (mixed [B, S, heads · head_dim], new keys, new values)."""
-        spec = self.spec
+        spec, layer = self.spec, f"layers.{number}"
+        eight: dict[str, Any] = {}
+        scales: list[ir.Value | None] = []
+        if self.cache_scales is not None:
+            eight = {"kv_cache_bit_width": 8, "k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL"}
+            # Positions, an attention bias and sinks are inputs that come before the scales and are not used.
+            scales = [None, None, None, *(self._cache_scale(number, part) for part in (0, 1))]
         q, kv = (spec.heads * spec.head_dim, spec.hidden), (spec.kv_heads * spec.head_dim, spec.hidden)
         packed = self.project(f"{layer}.self_attn.", x, q, kv, kv, parts=("q_proj", "k_proj", "v_proj"))
         mixed, key, value = self.graph.ops(
@@ -231,14 +260,21 @@ class _Writer:
             lengths,
             total,
             *self.rope,
+            *scales,
             outputs=("", ".key", ".value"),
             domain=CONTRIB,
             num_heads=spec.heads,
             kv_num_heads=spec.kv_heads,
             do_rotary=1,
             rotary_interleaved=0,
+            **eight,
         )
         return mixed, key, value
+
+    def _cache_scale(self, layer: int, part: int) -> ir.Value:
+        assert self.cache_scales is not None
+        scale = self.cache_scales[layer][part].astype(np.float32)[None, :, None, :]
+        return self.graph.constant(f"layers.{layer}.{('key', 'value')[part]}_scale", scale)
 
     def mlp(self, layer: str, x: ir.Value) -> ir.Value:
         """down(silu(gate(x)) · up(x)); the width is read off the weight."""

@@ -17,7 +17,7 @@ gathered before one error is raised. Scalars are compared in standard deviations
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -29,6 +29,7 @@ import torch
 
 from gmrt.calibration.images import generated_images
 from gmrt.export.checkpoint import Checkpoint, open_checkpoint
+from gmrt.export.decoder import read_cache_scales
 from gmrt.export.kernels import Kernels, failed_kernels, inspect_bundle, planned_floats
 from gmrt.export.layers import first_layer_off
 from gmrt.export.precision import RECIPES, Limit, Limits
@@ -272,6 +273,8 @@ class _DecoderProbe:
         graph = bundle.manifest.decoder
         self._session = ort.InferenceSession(str(bundle.path(graph.file)), options, providers=["CPUExecutionProvider"])
         self._geometry = bundle.manifest.cache
+        scales = read_cache_scales(bundle.path(graph.file)) if self._geometry.dtype == "int8" else {}
+        self._scales: Mapping[str, FloatArray | float] = scales
 
     def compare(self, case: Case) -> Iterator[tuple[str, FloatArray, FloatArray]]:
         """Yield (tensor, the checkpoint's, the graph's) for a case."""
@@ -289,7 +292,7 @@ class _DecoderProbe:
         outputs = self._session.run(["last_hidden", "logits", *(f"present_{name}" for name in names)], feeds)
         truth = [array for pair in case.cache for array in pair]
         for name, ours, theirs in zip(names, truth, outputs[2:], strict=True):
-            yield name, ours, theirs[0].astype(np.float32)
+            yield name, ours, theirs[0].astype(np.float32) * self._scales.get(name, 1.0)
         yield "last_hidden", case.last_hidden, outputs[0][0]
         yield "logits", case.logits, outputs[1][0]
 

@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,25 +24,30 @@ import onnx_ir as ir
 import torch
 
 from gmrt.calibration import familiar
+from gmrt.calibration.blocks import Blocks
 from gmrt.calibration.confidence import load_confidence
 from gmrt.calibration.decoder import answered, measure_decoder
 from gmrt.calibration.familiar import Encode, Fitted, describe_images, fit_familiarity, load_fitted
 from gmrt.calibration.images import ImageSet, generated_images, open_images
 from gmrt.calibration.measure import measure
 from gmrt.calibration.record import RECORD_NAME, Record, load_record
+from gmrt.calibration.spoken import decoder_samples
 from gmrt.calibration.suited import check_suited
+from gmrt.calibration.weights import quantise_decoder
 from gmrt.export.checkpoint import Checkpoint, check_checkpoint, open_checkpoint, sha256_of
-from gmrt.export.decoder import build_decoder
+from gmrt.export.decoder import CacheScales, build_decoder
 from gmrt.export.gate import QUESTIONS, Report, golden_cases, require, run_gate
 from gmrt.export.heads import build_heads
 from gmrt.export.layers import layer_errors
+from gmrt.export.linear import block_linear
 from gmrt.export.plan import Bounds, Plan
 from gmrt.export.precision import MIN_ONNXRUNTIME, RECIPES, Recipe
 from gmrt.export.quantize import observed_tensors, quantise_tower
 from gmrt.export.report import Findings, write_report
-from gmrt.export.sensitivity import LayerScan, by_layer, scan
+from gmrt.export.sensitivity import INT4, LayerScan, by_layer, scan
 from gmrt.export.tower import build_tower
 from gmrt.runtime.backends import create_backend
+from gmrt.runtime.backends.int8_cache import require_int8_cache
 from gmrt.runtime.bundle import open_bundle
 from gmrt.runtime.errors import BundleError, GmrtError, MissingExtraError
 from gmrt.runtime.image import ImageSpec
@@ -66,6 +71,7 @@ from gmrt.runtime.scalar import Measure
 
 FloatArray = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]
+Cache = Literal["float", "int8"]
 
 VISION, DECODER, HEADS, LOCATOR = "vision.onnx", "decoder.onnx", "heads.onnx", "locator.npz"
 TABLE, SCALE = "embeddings.npy", "embeddings_scale.npy"
@@ -73,10 +79,12 @@ TOKENIZER, TEMPLATE = "tokenizer.json", "chat_template.jinja"
 
 # A protobuf message ends at 2 GiB; weights of more than this lie beside their graph.
 _SINGLE_FILE = 1_500_000_000
-_STEPS = 6
+_STEPS, _FINE = 6, 100
 # Pictures that layers are scanned on, and that the report compares the tower's layers on.
 _SCANNED, _LAYERED = 4, 4
 _PROFILED = 800
+# What is asked in the field may give larger keys and values than calibration saw; codes end a little beyond those.
+_HEADROOM = 1.1
 
 
 def export_bundle(
@@ -86,6 +94,7 @@ def export_bundle(
     precision: Precision,
     target: Target | None = None,
     calibration: Path | str | None = None,
+    cache: Cache = "float",
     bounds: Bounds | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -95,9 +104,10 @@ def export_bundle(
     ``target`` is cuda by default for fp16, else cpu. ``calibration`` is a folder of images, a parquet file, a raster,
     or a calibration record (.json); images unlike those of training are refused. Without it the record beside the
     checkpoint is used if it is of these weights, else generated scenes. Enough images also tell which images are to be
-    flagged as unfamiliar; without them the profile beside the checkpoint does, if it is of these weights. With
-    ``bounds`` every layer is scanned, and planned under them. ``progress`` is called with (steps done, of). A bundle
-    that stands at ``output`` is replaced; a report is written into it.
+    flagged as unfamiliar; without them the profile beside the checkpoint does, if it is of these weights. ``cache``
+    int8 keeps keys and values in 8 bits, which only newer releases of onnxruntime read. With ``bounds`` every layer is
+    scanned, and planned under them. ``progress`` is called with (steps done, of). A bundle that stands at ``output`` is
+    replaced; a report is written into it.
 
     Raises `CheckpointError`, `SceneError`, `BundleError` or `MissingExtraError` before anything is computed, and
     `GateError` when the bundle does not agree with the checkpoint; in every case nothing is written.
@@ -105,7 +115,7 @@ def export_bundle(
     step = _Steps(progress or (lambda _done, _total: None))
     output = Path(output)
     target = target or ("cuda" if precision == "fp16" else "cpu")
-    _check(Path(checkpoint), output, target)
+    _check(Path(checkpoint), output, target, cache)
     if bounds is not None and not RECIPES[precision].integer_tower:
         raise GmrtError(f"{precision} quantises nothing, so there is nothing to scan or plan: ask for int8 or int4")
     source = open_checkpoint(checkpoint)
@@ -123,16 +133,19 @@ def export_bundle(
             record = record if strangeness is None else replace(record, strangeness=strangeness)
         step()
 
+        shown, gate_images = (given if isinstance(given, ImageSet) else generated_images(seed)).split(seed)
+        made = _blocks(source, shown, seed, step.part) if RECIPES[precision].gptq else None
+        scales = _cache_scales(source, record, shown) if cache == "int8" else None
+
         def compose(planned: Plan | None) -> Manifest:
             graph = tower
             if record is not None:
                 floats = () if planned is None else planned.floats
                 graph = ir.from_proto(quantise_tower(tower, record, _pixel_range(spec), floats))
-            manifest = _write(folder, source, precision, target, graph, record, planned)
+            manifest = _write(folder, source, precision, target, graph, record, planned, made, scales)
             return _add_familiar(folder, manifest, source, given)
 
         manifest = compose(None)
-        shown, gate_images = (given if isinstance(given, ImageSet) else generated_images(seed)).split(seed)
         table: tuple[LayerScan, ...] = ()
         planned = None
         if bounds is not None and record is not None:
@@ -207,7 +220,7 @@ def _beside(source: Checkpoint) -> Fitted | None:
     return fitted if fitted.checkpoint == source.sha256 else None
 
 
-def _check(checkpoint: Path, output: Path, target: Target) -> None:
+def _check(checkpoint: Path, output: Path, target: Target, cache: Cache) -> None:
     """Refuse what can be refused before the long work."""
     check_checkpoint(checkpoint)
     if target == "tensorrt":
@@ -216,6 +229,10 @@ def _check(checkpoint: Path, output: Path, target: Target) -> None:
         raise MissingExtraError(
             'an export is proved in onnxruntime, which is not installed: pip install "gmrt[export,cpu]"'
         )
+    if cache == "int8":
+        if target != "cpu":
+            raise GmrtError(f"a cache of 8 bits was proved on the CPU only: leave --cache int8 out for {target}")
+        require_int8_cache(str(output))
     parent = output.resolve().parent
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise BundleError(f"{output}: there is no folder {parent} that can be written to: make it first")
@@ -269,6 +286,23 @@ def _with_decoder(source: Checkpoint, record: Record, images: ImageSet) -> Recor
     return replace(record, decoder=measure_decoder(source.model.decoder, samples, images.source))
 
 
+def _blocks(source: Checkpoint, images: ImageSet, seed: int, progress: Progress) -> dict[str, Blocks]:
+    """The decoder's linear layers in 4 bits, quantised on what the decoder reads."""
+    samples = decoder_samples(source.model, source.processor, images, seed)
+    return quantise_decoder(source.model.decoder, (sample.embeds for sample in samples), progress=progress)
+
+
+def _cache_scales(source: Checkpoint, record: Record | None, images: ImageSet) -> CacheScales:
+    """Scales of an 8-bit cache, from the record, or measured where the record says nothing of the decoder."""
+    stats = None if record is None else record.decoder
+    if stats is None:
+        samples = answered(source.model, source.processor, images)
+        stats = measure_decoder(source.model.decoder, samples, images.source)
+    peaks = (tuple(np.where(peak > 0, peak, 1) for peak in pair) for pair in stats.cache)
+    step = np.float32(_HEADROOM / 127)
+    return [((keys * step).astype(np.float32), (values * step).astype(np.float32)) for keys, values in peaks]
+
+
 def _pixel_range(spec: ImageSpec) -> tuple[float, float]:
     """What preprocessing can give at most: black and white in the channel where they are farthest from the mean."""
     pairs = list(zip(spec.mean, spec.std, strict=True))
@@ -282,19 +316,24 @@ def _write(
     target: Target,
     tower: ir.Model,
     record: Record | None,
-    planned: Plan | None = None,
+    planned: Plan | None,
+    made: Mapping[str, Blocks] | None,
+    scales: CacheScales | None,
 ) -> Manifest:
     """Write every file of the bundle; its parity record holds the plan, if there is one, and nothing else."""
     recipe, spec, config = RECIPES[precision], source.decoder, source.model.config
-    chosen = {} if planned is None else planned.layers
+    # A layer that is planned in 4 bits is what int4 makes of it anyway.
+    chosen = {} if planned is None else {name: width for name, width in planned.layers.items() if width != INT4}
     decoder = build_decoder(
         spec,
         source.weights("decoder."),
         source.rope(),
-        linear=by_layer(chosen, recipe.linear),
+        linear=by_layer(chosen, recipe.linear if made is None else block_linear(4, made)),
         head=by_layer(chosen, recipe.head),
         dtype=recipe.activations,
+        cache_scales=scales,
     )
+    stored = recipe.activations if scales is None else "int8"
     _save(tower, folder / VISION)
     _save(decoder, folder / DECODER)
     heads = build_heads(source.weights("regression."), config.measures, spec.hidden) if config.measures else None
@@ -321,7 +360,7 @@ def _write(
         embeddings=EmbeddingsSpec(TABLE, scale, recipe.words["embeddings"]),
         tokenizer=TOKENIZER,
         template=TEMPLATE,
-        cache=CacheGeometry(spec.layers, spec.kv_heads, spec.head_dim, recipe.activations, spec.max_length),
+        cache=CacheGeometry(spec.layers, spec.kv_heads, spec.head_dim, stored, spec.max_length),
         hidden_size=spec.hidden,
         vocab_size=spec.vocab,
         image=config.image_spec,
@@ -445,4 +484,8 @@ class _Steps:
 
     def __call__(self) -> None:
         self._done += 1
-        self._progress(self._done, _STEPS)
+        self._progress(_FINE * self._done, _FINE * _STEPS)
+
+    def part(self, done: int, of: int) -> None:
+        """A part of the step that is under way."""
+        self._progress(_FINE * self._done + _FINE * done // (of + 1), _FINE * _STEPS)

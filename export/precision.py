@@ -45,6 +45,7 @@ class Recipe:
     """One precision: how linear layers, head, activations, token table and tower are stored.
 
     ``decoder_statistics``: its linear layers need a calibration record that has measured the decoder.
+    ``gptq``: the decoder's linear layers are quantised on calibration samples instead of rounded to nearest.
     """
 
     linear: Linear
@@ -55,6 +56,7 @@ class Recipe:
     words: Mapping[str, str]
     limits: Limits
     decoder_statistics: bool = False
+    gptq: bool = False
 
 
 _FLOAT = "the same arithmetic in another order: 1e-5 is 100 times what was measured"
@@ -152,9 +154,10 @@ RECIPES: Mapping[Precision, Recipe] = {
         integer_tower=True,
         words={
             "vision": _INTEGER_TOWER,
-            "decoder": _FLOAT_BLOCKS.format("4-bit") + "; head 8-bit",
+            "decoder": _FLOAT_BLOCKS.format("4-bit") + ", by GPTQ; head 8-bit",
             "embeddings": "int8 per row",
         },
         limits=_INT4_LIMITS,
+        gptq=True,
     ),
 }
