@@ -316,9 +316,9 @@ def _write(
     target: Target,
     tower: ir.Model,
     record: Record | None,
-    planned: Plan | None,
-    made: Mapping[str, Blocks] | None,
-    scales: CacheScales | None,
+    planned: Plan | None = None,
+    made: Mapping[str, Blocks] | None = None,
+    scales: CacheScales | None = None,
 ) -> Manifest:
     """Write every file of the bundle; its parity record holds the plan, if there is one, and nothing else."""
     recipe, spec, config = RECIPES[precision], source.decoder, source.model.config
