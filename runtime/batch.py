@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from gmrt.runtime.answer import Answer
 from gmrt.runtime.backends import Backend, Decoder
 from gmrt.runtime.bundle import Bundle
+from gmrt.runtime.errors import TruncatedError
 from gmrt.runtime.generate import Walk
 from gmrt.runtime.image import FloatArray
 from gmrt.runtime.prefixes import Prefilled
@@ -29,8 +30,8 @@ from gmrt.runtime.request import Request
 if TYPE_CHECKING:
     from gmrt.runtime.model import View
 
-Finished = list[tuple[int, Answer]]
-"""Answers that became complete, each with its job's index."""
+Finished = list[tuple[int, Answer | TruncatedError]]
+"""Answers that became complete, or why one could not, each with its job's index."""
 
 EPSILON = 0.05
 """Logits closer than this may change places between a single and a batched step."""
@@ -106,8 +107,8 @@ class Batch:
             row.choose(decoder.logits[at, 0])
         return self._finished()
 
-    def answers(self, jobs: Iterable[Job]) -> Finished:
-        """Answer jobs, as many at a time as there are rows."""
+    def answers(self, jobs: Iterable[Job]) -> list[tuple[int, Answer]]:
+        """Answer jobs, as many at a time as there are rows; raises the first `TruncatedError`."""
         done: Finished = []
         for job in jobs:
             while self.full:
@@ -115,7 +116,7 @@ class Batch:
             done += self.start(job)
         while self.busy:
             done += self.step()
-        return done
+        return [(index, _answered(answer)) for index, answer in done]
 
     def _decoder(self, start: int, stop: int) -> Decoder:
         if (start, stop) not in self._decoders:
@@ -128,13 +129,22 @@ class Batch:
         for at in reversed(range(len(self._rows))):
             row = self._rows[at]
             if row.walk.finished or row.reply.ended:
-                row.reply.finish()
-                done.append((row.index, row.reply.answer((perf_counter() - row.started) * 1e3)))
+                try:
+                    row.reply.finish()
+                    done.append((row.index, row.reply.answer((perf_counter() - row.started) * 1e3)))
+                except TruncatedError as error:
+                    done.append((row.index, error))
                 last = self._rows.pop()
                 if last is not row:
                     self._rows[at] = last
                     self._cache.copy_row(len(self._rows), at)
         return done
+
+
+def _answered(answer: Answer | TruncatedError) -> Answer:
+    if isinstance(answer, TruncatedError):
+        raise answer
+    return answer
 
 
 @dataclass

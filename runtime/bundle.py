@@ -28,6 +28,7 @@ from gmrt.runtime.manifest import FileEntry, Manifest, read_manifest
 from gmrt.runtime.onnx_scan import external_locations
 from gmrt.runtime.prompt import compile_template
 from gmrt.runtime.scalar import Scalars, read_scalars
+from gmrt.runtime.schema import Spelling, read_spelling
 
 _MAX_MANIFEST_BYTES = 16 << 20
 _CHUNK = 1 << 20
@@ -59,6 +60,11 @@ class Bundle:
     def lexicon(self) -> Lexicon:
         """How the tokenizer spells locations, read when the first one is answered; raises `ConstraintError`."""
         return read_lexicon(self.tokenizer)
+
+    @cached_property
+    def spelling(self) -> Spelling:
+        """The bytes of the tokenizer's tokens, read when the first schema is given; raises as `read_spelling` does."""
+        return read_spelling(self.tokenizer, self.manifest.prompt.eos_token_ids)
 
 
 def open_bundle(path: str | os.PathLike[str]) -> Bundle:

@@ -52,6 +52,12 @@ class ConstraintError(GmrtError, ValueError):
     """A constraint on the answer that cannot be applied."""
 
 
+class TruncatedError(GmrtError, RuntimeError):
+    """An answer that was cut off before the structure that it is held to was whole."""
+
+    exit_code = 1
+
+
 class CacheFullError(GmrtError, RuntimeError):
     """The KV cache has no room for the rows that a step would add."""
 

@@ -435,10 +435,11 @@ class View:
         number: bool = False,
         points: bool | Kind = False,
         max_regions: int | None = None,
+        schema: Mapping[str, Any] | None = None,
     ) -> Answer:
         """Ask, and wait for the whole answer; the last event of `stream`, which see."""
         options = Options(
-            max_tokens, temperature, top_k, top_p, seed, stop, choices, yes_no, number, points, max_regions
+            max_tokens, temperature, top_k, top_p, seed, stop, choices, yes_no, number, points, max_regions, schema
         )
         *_, last = self._run(prompt, options)
         assert isinstance(last, Finished)  # the last event of every stream
@@ -459,6 +460,7 @@ class View:
         number: bool = False,
         points: bool | Kind = False,
         max_regions: int | None = None,
+        schema: Mapping[str, Any] | None = None,
     ) -> Iterator[Event]:
         """Ask, and get the answer piece by piece: `TextEvent` after `TextEvent`, then one `Finished`.
 
@@ -468,14 +470,15 @@ class View:
         strings in ``stop``. ``choices`` holds it to one of these texts, ``yes_no`` to "yes" or "no", ``number`` to a
         whole number from 0 to 999, ``points`` to a set of regions (or of one kind: "point", "box", "obb", "poly"), at
         most ``max_regions`` of them. An answer that opens with a region without being asked to is a whole location
-        too: regions for which there is no room are left out, and ``finish_reason`` is ``length``.
+        too: regions for which there is no room are left out, and ``finish_reason`` is ``length``. A JSON ``schema``
+        makes the text compact JSON that conforms to it (docs/structured-answers.md), or raises `TruncatedError`.
 
         Raises at once `PromptError` for a prompt that is empty or too long, `ConstraintError` for options that cannot
         be met together, `CacheFullError` when prompt and ``max_tokens`` exceed what the model holds; and `BusyError`
         at the first event.
         """
         options = Options(
-            max_tokens, temperature, top_k, top_p, seed, stop, choices, yes_no, number, points, max_regions
+            max_tokens, temperature, top_k, top_p, seed, stop, choices, yes_no, number, points, max_regions, schema
         )
         return self._run(prompt, options)
 

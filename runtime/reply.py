@@ -49,8 +49,13 @@ class Reply:
         return piece
 
     def finish(self) -> str:
-        """Work out and return the rest of the text, when no more tokens come."""
+        """Work out and return the rest of the text, when no more tokens come.
+
+        Raises `TruncatedError` for a structure that is not whole.
+        """
         request, hidden = self._request, self._prefilled.hidden
+        if request.structure is not None:
+            request.structure.check_whole(self._count)
         rest = request.text.finish() if request.choice is None else request.choice.chosen or ""
         self._confidence = float(np.exp(self._logprob / self._count))
         self._value, self._unit = None, ""

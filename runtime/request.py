@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from gmrt.runtime.bundle import Bundle
 from gmrt.runtime.cache import planned_capacity
@@ -17,6 +17,7 @@ from gmrt.runtime.points import KINDS, NONE, Kind
 from gmrt.runtime.prompt import Prompt, encode_prompt
 from gmrt.runtime.sampling import Sampler, make_sampler
 from gmrt.runtime.scalar import ScalarGuard
+from gmrt.runtime.schema import JsonText, SchemaGuard, bounded
 from gmrt.runtime.text import TextStream
 
 MAX_TOKENS = 256
@@ -41,6 +42,7 @@ class Decoding(TypedDict, total=False):
     number: bool
     points: bool | Kind
     max_regions: int | None
+    schema: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Options:
     number: bool = False
     points: bool | Kind = False
     max_regions: int | None = None
+    schema: Mapping[str, Any] | None = None
 
     def check(self) -> None:
         """Raise `ConstraintError` for options that are out of range or cannot be met together."""
@@ -72,12 +75,15 @@ class Options:
             "yes_no": self.yes_no,
             "number": self.number,
             "points": bool(self.points),
+            "schema": self.schema is not None,
         }
         given = [name for name, asked in forms.items() if asked]
         if len(given) > 1:
             raise ConstraintError(f"{' and '.join(given)} exclude each other: give one of them")
         if given and self.stop:
             raise ConstraintError(f"an answer held to {given[0]} ends by itself: leave out stop")
+        if self.schema is not None:
+            bounded(self.schema)
 
     @property
     def texts(self) -> Sequence[str] | None:
@@ -99,7 +105,7 @@ class Request:
     capacity: int
     sampler: Sampler
     constraint: Constraint | None
-    text: TextStream
+    text: TextStream | JsonText
     max_regions: int | None = None
     locator: LocatorGuard | None = None
 
@@ -108,6 +114,11 @@ class Request:
         """The closed set that holds the answer, unless it is counted."""
         held = self.constraint.otherwise if isinstance(self.constraint, ScalarGuard) else self.constraint
         return held if isinstance(held, Choice) else None
+
+    @property
+    def structure(self) -> SchemaGuard | None:
+        """The schema that holds the answer."""
+        return self.constraint if isinstance(self.constraint, SchemaGuard) else None
 
     @property
     def scalar(self) -> ScalarGuard | None:
@@ -149,7 +160,7 @@ def make_request(question: str, options: Options, *, bundle: Bundle, images: int
             temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, seed=options.seed
         ),
         constraint=constraint,
-        text=TextStream(bundle.tokenizer, options.stop),
+        text=TextStream(bundle.tokenizer, options.stop) if options.schema is None else JsonText(bundle.spelling),
         max_regions=options.max_regions,
         locator=locator,
     )
@@ -158,7 +169,7 @@ def make_request(question: str, options: Options, *, bundle: Bundle, images: int
 def _locator_guard(options: Options, bundle: Bundle) -> LocatorGuard | None:
     """What watches for a location, where the bundle has a locator and the answer may be one."""
     tags = tag_tokens(bundle.tokenizer)
-    if bundle.locator is None or tags is None or options.texts is not None:
+    if bundle.locator is None or tags is None or options.texts is not None or options.schema is not None:
         return None
     kinds = KINDS if options.points is True else (options.points,) if options.points else ()
     return LocatorGuard(tags, kinds)
@@ -169,6 +180,8 @@ def _constraint(
 ) -> Constraint | None:
     """What the options ask for; without any, the guards over answers that turn out to be locations or scalars."""
     tokenizer, eos = bundle.tokenizer, bundle.manifest.prompt.eos_token_ids
+    if options.schema is not None:
+        return SchemaGuard(bundle.spelling, options.schema, eos)
     if options.texts is not None:
         held = choice(options.texts, prompt=prompt.text, tokenizer=tokenizer, eos=eos, max_tokens=budget)
         counting = None if bundle.scalars is None or not options.number else bundle.scalars.counting

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gmrt.runtime.answer import Answer
 from gmrt.runtime.batch import Batch, Finished, Job
-from gmrt.runtime.errors import GmrtError
+from gmrt.runtime.errors import GmrtError, TruncatedError
 from gmrt.runtime.request import Request
 from gmrt.runtime.scene import Scene
 
@@ -33,7 +33,8 @@ class Outcome:
     """What became of one image of many.
 
     ``source`` is the image as it was given. ``view`` and ``answers``, one to each prompt in order, belong together;
-    where the image could not be read they are None and empty, and ``error`` says why.
+    where the image could not be read, or an answer was cut off that must be whole, they are None and empty, and
+    ``error`` says why.
     """
 
     source: Source
@@ -97,7 +98,10 @@ class Series:
         for index, answer in finished:
             at, number = divmod(index, self._prompts)
             image = self._pending[at - self._given]
-            image.answers[number] = answer
+            if isinstance(answer, TruncatedError):
+                image.seen = answer
+            else:
+                image.answers[number] = answer
             image.missing -= 1
         while self._pending and not self._pending[0].missing:
             self._given += 1

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -26,7 +27,7 @@ from gmrt.cli.output import say_notes
 from gmrt.cli.results import GEOGRAPHIC, Form, check_beside, draw, emit, form_of, render, say_when_cut, write_mask
 from gmrt.cli.tiles import answer_tiles, finish, overview
 from gmrt.cli.where import AoiOption, AtOption, BboxOption, RegionOption, Where, kept_within, where_of
-from gmrt.runtime.errors import PromptError, SceneError
+from gmrt.runtime.errors import ConstraintError, PromptError, SceneError
 
 if TYPE_CHECKING:
     from gmrt.runtime.model import Answer, View
@@ -75,6 +76,10 @@ def infer(
     max_regions: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="With --points: at most this many places.")
     ] = None,
+    schema: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Answer with compact JSON that conforms to this JSON schema."),
+    ] = None,
     provider: ProviderOption = "cpu",
     max_memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Refuse a bundle that would need more, for example 2GiB.")
@@ -88,6 +93,8 @@ def infer(
     prompts = (prompt, *(ask or ()))
     check_beside(overlay, images, "--overlay")
     check_beside(mask, images, "--mask")
+    if tiles and schema is not None:
+        raise typer.BadParameter("--tiles puts answers together, and structures cannot be: ask with --region instead")
     decoding: dict[str, Any] = {
         "max_tokens": max_tokens,
         "temperature": temperature,
@@ -97,6 +104,7 @@ def infer(
         "number": number,
         "points": True if points == "any" else points or False,
         "max_regions": max_regions,
+        "schema": None if schema is None else read_schema(schema),
     }
     from gmrt.runtime.model import load
 
@@ -163,6 +171,20 @@ def split(words: Sequence[str]) -> tuple[list[Path], str]:
     if len(paths) > 1 and any(holds_images(path) for path in paths):
         raise SceneError("a folder is answered image by image: give it alone, or give the images of a pair by name")
     return paths, prompt
+
+
+def read_schema(path: Path) -> dict[str, Any]:
+    """Read a JSON schema; raises `ConstraintError` for a file that holds none, or one that cannot be enforced."""
+    from gmrt.runtime.schema import bounded
+
+    try:
+        schema = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConstraintError(f"{path}: cannot be read ({error.strerror}): give a file with a JSON schema") from None
+    except (ValueError, RecursionError) as error:
+        raise ConstraintError(f"{path}: not JSON ({error}): give a file with a JSON schema") from None
+    bounded(schema)
+    return cast("dict[str, Any]", schema)
 
 
 def comma_separated(text: str | None) -> tuple[str, ...] | None:

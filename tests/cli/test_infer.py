@@ -308,3 +308,24 @@ def test_words_are_parted() -> None:
 def test_an_empty_prompt_is_called_empty() -> None:
     """Guards against an empty prompt taken for a file, because pathlib reads "" as the current directory."""
     assert infer.split(["scene.tif", ""]) == ([Path("scene.tif")], "")
+
+
+def test_a_schema_is_read_before_the_model(gmrt: Callable, bundle: Path, scene: Path, tmp_path: Path) -> None:
+    """Guards against --schema that is parsed and forgotten, half a structure on stdout, and late refusals."""
+    file = tmp_path / "land.json"
+    for content, message in ((None, "cannot be read"), ("{", "not JSON"), ('{"type":"string","format":"x"}', "format")):
+        if content is not None:
+            file.write_text(content)
+        run = gmrt("infer", scene, "describe", "--schema", file, "--bundle", tmp_path / "none")
+        assert (run.status, run.out) == (2, "")
+        assert message in run.err
+        assert len(run.err.splitlines()) == 1
+    pytest.importorskip("llguidance")
+    file.write_text('{"type":"object","properties":{"cloudy":{"type":"boolean"}},"required":["cloudy"]}')
+    run = gmrt("infer", scene, "describe", "--schema", file, "--bundle", bundle)
+    assert run.status == 0, run.err
+    assert run.out in ('{"cloudy":true}\n', '{"cloudy":false}\n')
+    cut = gmrt("infer", scene, "describe", "--schema", file, "--bundle", bundle, "--max-tokens", 2)
+    assert (cut.status, cut.out) == (1, "")
+    assert "cut off" in cut.err
+    assert gmrt("infer", scene, "describe", "--schema", file, "--tiles", "--bundle", bundle).status == 2
