@@ -28,7 +28,8 @@ import torch
 
 from gmrt.calibration.images import generated_images
 from gmrt.export.checkpoint import Checkpoint, open_checkpoint
-from gmrt.export.precision import RECIPES, Limit, Limits
+from gmrt.export.precision import Limit, Limits, recipe_for
+from gmrt.export.probe import DecoderProbe
 from gmrt.export.reference import MAX_TOKENS, Case, answer_cases
 from gmrt.export.scalars import ScalarRow, Scalars, scalar_questions
 from gmrt.georsmllm import prompts
@@ -39,7 +40,7 @@ from gmrt.runtime.cache import planned_capacity
 from gmrt.runtime.errors import CheckpointError, GateError
 from gmrt.runtime.generate import decode_tokens
 from gmrt.runtime.lexicon import tag_tokens
-from gmrt.runtime.manifest import Precision
+from gmrt.runtime.manifest import Precision, Target
 from gmrt.runtime.sampling import greedy
 from gmrt.runtime.verify import embed_case, golden_case, golden_pixels, replay
 
@@ -73,6 +74,7 @@ class Report:
     """
 
     precision: Precision
+    target: Target
     source: str
     cases: int
     positions: int
@@ -94,7 +96,7 @@ class Report:
         """Return the manifest's parity record, without the golden cases."""
         summary = {k: v for k, v in asdict(self).items() if k not in ("rows", "scalars", "failed")}
         rows = [_without_reason(row) for row in self.rows]
-        limits = RECIPES[self.precision].limits
+        limits = recipe_for(self.precision, self.target).limits
         date = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         return {
             "date": date,
@@ -124,12 +126,12 @@ def run_gate(checkpoint: Checkpoint, bundle_path: Path, images: Iterable[FloatAr
     questions = (*QUESTIONS, *scalar_questions(checkpoint), *located)
     bundle = open_bundle(bundle_path)
     backend = create_backend(bundle, "cpu")
-    limits = RECIPES[bundle.manifest.precision].limits
+    limits = recipe_for(bundle.manifest.precision, bundle.manifest.target).limits
     tensors = _Tensors(limits)
     answers, scalars = _Answers(), Scalars(checkpoint, limits.values)
     table = checkpoint.table()
     tensors.add("embeddings", "rows", table, bundle.table.lookup(np.arange(len(table))))
-    decoder = _DecoderProbe(bundle)
+    decoder = DecoderProbe(bundle)
     for pixels in images:
         seen = backend.encode(pixels[None])
         image, places = seen.embeds[0], seen.places
@@ -152,6 +154,7 @@ def run_gate(checkpoint: Checkpoint, bundle_path: Path, images: Iterable[FloatAr
     passed = answers.positions > 0 and top1 >= limits.top1.value
     return Report(
         precision=bundle.manifest.precision,
+        target=bundle.manifest.target,
         source=source,
         cases=answers.cases,
         positions=answers.positions,
@@ -221,39 +224,6 @@ def _found(
     found, geometry, _ = bundle.locator.maps(hidden, bundle.locator.look(places))
     yield "maps", maps[0].numpy(), found
     yield "geometry", shapes[0].numpy(), geometry
-
-
-class _DecoderProbe:
-    """The decoder graph alone, run without a shared buffer so that every output can be read."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        graph = bundle.manifest.decoder
-        self._session = ort.InferenceSession(str(bundle.path(graph.file)), options, providers=["CPUExecutionProvider"])
-        self._geometry = bundle.manifest.cache
-
-    def compare(self, case: Case) -> Iterator[tuple[str, FloatArray, FloatArray]]:
-        """Yield (tensor, the checkpoint's, the graph's) for a case."""
-        geometry, length = self._geometry, len(case.embeds)
-        empty = np.zeros((1, geometry.kv_heads, length, geometry.head_dim), geometry.dtype)
-        layers = range(geometry.layers)
-        feeds = {
-            "inputs_embeds": case.embeds[None],
-            "seqlens_k": np.array([length - 1], np.int32),
-            "total_length": np.array([length], np.int32),
-            "logits_at": np.arange(length - len(case.logits), length, dtype=np.int64)[None],
-            **{f"past_{part}.{i}": empty for i in layers for part in ("key", "value")},
-        }
-        names = [f"{part}.{i}" for i in layers for part in ("key", "value")]
-        outputs = self._session.run(["last_hidden", "logits", *(f"present_{name}" for name in names)], feeds)
-        truth = [array for pair in case.cache for array in pair]
-        for name, ours, theirs in zip(names, truth, outputs[2:], strict=True):
-            yield name, ours, theirs[0].astype(np.float32)
-        yield "last_hidden", case.last_hidden, outputs[0][0]
-        yield "logits", case.logits, outputs[1][0]
 
 
 @dataclass

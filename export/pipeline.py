@@ -30,11 +30,12 @@ from gmrt.calibration.images import ImageSet, generated_images, open_images
 from gmrt.calibration.measure import measure
 from gmrt.calibration.record import RECORD_NAME, Record, load_record
 from gmrt.export.checkpoint import Checkpoint, check_checkpoint, open_checkpoint, sha256_of
-from gmrt.export.decoder import build_decoder
+from gmrt.export.decoder import DecoderSpec, build_decoder
 from gmrt.export.gate import Report, golden_cases, require, run_gate
 from gmrt.export.heads import build_heads
-from gmrt.export.precision import MIN_ONNXRUNTIME, RECIPES, Recipe
+from gmrt.export.precision import MIN_ONNXRUNTIME, Recipe, recipe_for
 from gmrt.export.quantize import observed_tensors, quantise_tower
+from gmrt.export.standard import build_standard_decoder
 from gmrt.export.tower import build_tower
 from gmrt.runtime.backends import create_backend
 from gmrt.runtime.bundle import open_bundle
@@ -56,6 +57,7 @@ from gmrt.runtime.manifest import (
     bundle_id,
     read_manifest,
 )
+from gmrt.runtime.profiles import Profile, buckets_for, decoder_profiles, fixed_profile
 from gmrt.runtime.scalar import Measure
 
 FloatArray = npt.NDArray[np.float32]
@@ -95,15 +97,16 @@ def export_bundle(
     step = _Steps(progress or (lambda _done, _total: None))
     output = Path(output)
     target = target or ("cuda" if precision == "fp16" else "cpu")
-    _check(Path(checkpoint), output, target)
+    recipe = recipe_for(precision, target)
+    _check(Path(checkpoint), output)
     source = open_checkpoint(checkpoint)
     spec = source.model.config.image_spec
     given = None if calibration is None else _given(Path(calibration), source)
     step()
     with _staging(output) as folder:
-        tower = build_tower(source.model.config, source.weights(), RECIPES[precision].activations)
+        tower = build_tower(source.model.config, source.weights(), recipe.activations, between=recipe.between)
         record = None
-        if RECIPES[precision].integer_tower:
+        if recipe.integer_tower:
             record = _record(source, tower, given, seed)
             tower = ir.from_proto(quantise_tower(tower, record, _pixel_range(spec)))
         step()
@@ -150,11 +153,9 @@ def fit_familiar(
     return fit_familiarity(described, checkpoint=source.sha256, seed=seed)
 
 
-def _check(checkpoint: Path, output: Path, target: Target) -> None:
+def _check(checkpoint: Path, output: Path) -> None:
     """Refuse what can be refused before the long work."""
     check_checkpoint(checkpoint)
-    if target == "tensorrt":
-        raise GmrtError("export for TensorRT comes with a later version of gmrt: use the target cpu or cuda")
     if find_spec("onnxruntime") is None:
         raise MissingExtraError(
             'an export is proved in onnxruntime, which is not installed: pip install "gmrt[export,cpu]"'
@@ -215,15 +216,11 @@ def _write(
     folder: Path, source: Checkpoint, precision: Precision, target: Target, tower: ir.Model, record: Record | None
 ) -> Manifest:
     """Write every file of the bundle; its parity record is still empty."""
-    recipe, spec, config = RECIPES[precision], source.decoder, source.model.config
-    decoder = build_decoder(
-        spec,
-        source.weights("decoder."),
-        source.rope(),
-        linear=recipe.linear,
-        head=recipe.head,
-        dtype=recipe.activations,
-    )
+    recipe, spec, config = recipe_for(precision, target), source.decoder, source.model.config
+    if target == "tensorrt":
+        # An engine's capacities end where its buckets do.
+        spec = replace(spec, max_length=buckets_for(spec.max_length)[-1])
+    decoder = _decoder(source, spec, recipe, target)
     _save(tower, folder / VISION)
     _save(decoder, folder / DECODER)
     heads = build_heads(source.weights("regression."), config.measures, spec.hidden) if config.measures else None
@@ -261,9 +258,36 @@ def _write(
         provenance=_provenance(source),
         locator=LOCATOR if config.places else None,
         confidence=load_confidence(source.path, source.sha256),
+        profiles=_profiles(tower, heads, spec) if target == "tensorrt" else (),
     )
     _write_manifest(folder, manifest)
     return manifest
+
+
+def _decoder(source: Checkpoint, spec: DecoderSpec, recipe: Recipe, target: Target) -> ir.Model:
+    """The decoder's graph in the dialect of its target."""
+    weights, rope = source.weights("decoder."), source.rope(spec.max_length)
+    if target == "tensorrt":
+        return build_standard_decoder(
+            spec, weights, rope, linear=recipe.linear, head=recipe.head, product=recipe.activations
+        )
+    return build_decoder(spec, weights, rope, linear=recipe.linear, head=recipe.head, dtype=recipe.activations)
+
+
+def _profiles(tower: ir.Model, heads: ir.Model | None, spec: DecoderSpec) -> tuple[Profile, ...]:
+    """The shapes that engines are built for."""
+    ((_, *image),) = (value.shape for value in tower.graph.inputs)
+    fixed = [fixed_profile("vision", "vision", {"pixels": (1, *image)})]
+    if heads is not None:
+        fixed.append(fixed_profile("heads", "heads", {"last_hidden": (1, spec.hidden)}))
+    decoders = decoder_profiles(
+        buckets_for(spec.max_length),
+        layers=spec.layers,
+        kv_heads=spec.kv_heads,
+        head_dim=spec.head_dim,
+        hidden=spec.hidden,
+    )
+    return (*fixed, *decoders)
 
 
 def _add_familiar(folder: Path, manifest: Manifest, source: Checkpoint, given: ImageSet | Record | None) -> Manifest:

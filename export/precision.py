@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gmrt.export.linear import Linear, block_linear, float_linear
-from gmrt.runtime.manifest import Precision
+from gmrt.runtime.errors import GmrtError
+from gmrt.runtime.manifest import Precision, Target
 
 MIN_ONNXRUNTIME = "1.22.0"
 """The first whose CPU kernel of MatMulNBits takes 8-bit weights; the oldest that the tests have run with."""
@@ -38,7 +39,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One precision: how linear layers, head, activations, token table and tower are stored."""
+    """One precision of one dialect: how linear layers, head, activations, token table and tower are stored.
+
+    ``activations`` is the type of products and of the cache, ``between`` of what stands between products where that
+    is another one.
+    """
 
     linear: Linear
     head: Linear
@@ -47,6 +52,7 @@ class Recipe:
     integer_tower: bool
     words: Mapping[str, str]
     limits: Limits
+    between: str | None = None
 
 
 _FLOAT = "the same arithmetic in another order: 1e-5 is 100 times what was measured"
@@ -141,3 +147,31 @@ RECIPES: Mapping[Precision, Recipe] = {
         limits=_INT4_LIMITS,
     ),
 }
+
+_HALF_PRODUCTS = "float16 products and cache; norms, rotation, softmax, activations and residual sums float32"
+
+STANDARD: Mapping[Precision, Recipe] = {
+    "fp32": RECIPES["fp32"],
+    "fp16": Recipe(
+        linear=float_linear("float16", "float32"),
+        head=float_linear("float16", "float32"),
+        activations="float16",
+        table="float16",
+        integer_tower=False,
+        words={
+            "vision": "float16 convolutions and products; norms, softmax, GELU and residual sums float32",
+            "decoder": _HALF_PRODUCTS,
+            "embeddings": "float16",
+        },
+        limits=_FP16_LIMITS,
+        between="float32",
+    ),
+}
+
+
+def recipe_for(precision: Precision, target: Target) -> Recipe:
+    """What a precision means for a target; raises `GmrtError` for one that the target does not have."""
+    recipes = STANDARD if target == "tensorrt" else RECIPES
+    if precision not in recipes:
+        raise GmrtError(f"there is no {precision} for {target}: choose one of {', '.join(recipes)}, or another target")
+    return recipes[precision]

@@ -58,7 +58,7 @@ class OrtBackend:
         }
         if manifest.locator is not None:
             expected["image_places"] = (len(pixels), *manifest.places)
-        with _Reported(self._ort, manifest.vision.file):
+        with Reported(self._ort, manifest.vision.file):
             made: list[FloatArray] = self._vision.run(list(expected), {"pixels": pixels})
         for array, shape in zip(made, expected.values(), strict=True):
             if array.shape != shape:
@@ -71,7 +71,7 @@ class OrtBackend:
         assert heads is not None
         if self._heads is None:
             self._heads = self._session(heads)
-        with _Reported(self._ort, heads.file):
+        with Reported(self._ort, heads.file):
             values: FloatArray = self._heads.run(["values"], {"last_hidden": last_hidden})[0]
         expected = (len(last_hidden), len(heads.measures))
         if values.shape != expected:
@@ -101,7 +101,7 @@ class OrtBackend:
         if self.provider == "cpu" and graph is self._bundle.manifest.vision and int8_products_saturate():
             options.add_session_config_entry("session.x64quantprecision", "1")
         providers = [_EXECUTION_PROVIDER[self.provider]]
-        with _Reported(self._ort, graph.file):
+        with Reported(self._ort, graph.file):
             session = self._ort.InferenceSession(str(self._bundle.path(graph.file)), options, providers=providers)
         _check_io(session, graph)
         return session
@@ -122,7 +122,7 @@ class OrtDecoder:
         self.last_hidden: FloatArray | None = None
         self._reads_hidden = manifest.heads is not None or manifest.locator is not None
         self._ort, self._session, self._rebind = ort, session, rebind
-        self._reported = _Reported(ort, manifest.decoder.file)
+        self._reported = Reported(ort, manifest.decoder.file)
         # The last valid position after a step of one token is the number of tokens before it: the cache's own counter.
         self._total = np.zeros(1, np.int32)
         self._inputs = (self.embeds, cache.lengths, self._total, np.zeros((batch, 1), np.int64))
@@ -211,7 +211,7 @@ class DeviceKVCache(KVCache):
         return DeviceKVCache(self.geometry, capacity, batch, ort=self._ort, device=self._device)
 
 
-class _Reported:
+class Reported:
     """Turn onnxruntime's own exceptions inside a ``with`` into `BundleError`: the graph is at fault, not the caller."""
 
     def __init__(self, ort: Any, file: str) -> None:

@@ -1,0 +1,86 @@
+"""Bundles for TensorRT, proved on onnxruntime: the same words as the other dialect, and a graph that TensorRT reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from gmrt.export.pipeline import export_bundle
+from gmrt.runtime.backends import create_backend
+from gmrt.runtime.bundle import open_bundle
+from gmrt.runtime.errors import GmrtError
+from gmrt.runtime.model import load
+from gmrt.runtime.scene import read_scene
+
+PRESETS = ("tiny-llama", "tiny-qwen2", "tiny-llama-measured")
+QUESTIONS = ("describe", "is this a river?", "how many boats are there?")
+Exports = Callable[..., tuple[Path, Any]]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_fp32_says_what_the_other_dialect_says(preset: str, exports: Exports, pictures: Path) -> None:
+    """Guards against a dialect of its own meaning: whole answers, prefix reuse and hidden state included."""
+    both = [load(exports(preset, "fp32", target)[0]) for target in ("cpu", "tensorrt")]
+    for picture in sorted(pictures.iterdir())[:5]:
+        views = [model.look(read_scene(picture)) for model in both]
+        for question in QUESTIONS:
+            one, other = (view.ask(question, max_tokens=16) for view in views)
+            assert (one.text, one.tokens) == (other.text, other.tokens)
+            assert one.confidence == pytest.approx(other.confidence, rel=1e-3)
+            assert (one.value is None) == (other.value is None)
+            assert one.value is None or one.value == pytest.approx(other.value, rel=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_gate_is_passed(preset: str, precision: str, exports: Exports) -> None:
+    """Guards against a target that answers otherwise than its checkpoint, and a manifest that hides what it is."""
+    bundle, report = exports(preset, precision, "tensorrt")
+    assert report.failures == []
+    assert report.top1 >= {"fp32": 1.0, "fp16": 0.99}[precision]
+    manifest = open_bundle(bundle).manifest
+    assert (manifest.target, manifest.buckets, manifest.cache.max_length) == ("tensorrt", (256, 512), 512)
+    assert {profile.component for profile in manifest.profiles} >= {"vision", "decoder"}
+    assert ("heads" in {profile.component for profile in manifest.profiles}) == (manifest.heads is not None)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_graphs_keep_to_plain_onnx(precision: str, exports: Exports) -> None:
+    """Guards against a contrib operator, a newer opset, or a type that nothing declares."""
+    bundle = exports("tiny-llama", precision, "tensorrt")[0]
+    for name in ("vision", "decoder"):
+        model = onnx.load(bundle / f"{name}.onnx")
+        assert model.ir_version <= 9
+        assert {entry.domain: entry.version for entry in model.opset_import}[""] <= 19
+        assert {node.domain for node in model.graph.node} <= {""}
+        onnx.checker.check_model(model, full_check=True)
+    decoder = ir.load(bundle / "decoder.onnx")
+    halves = {"fp32": 0, "fp16": 4 * 2 + 1}[precision]
+    assert (
+        sum(v.dtype == ir.DataType.FLOAT16 and "weight" in name for name, v in decoder.graph.initializers.items())
+        == halves
+    )
+
+
+def test_precision_that_the_target_lacks(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """Guards against a long export that ends in a graph which TensorRT cannot read."""
+    with pytest.raises(GmrtError, match="no int4 for tensorrt"):
+        export_bundle(tiny_checkpoint, tmp_path / "bundle", precision="int4", target="tensorrt")
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_cache_is_what_the_other_dialect_holds(exports: Exports) -> None:
+    """Guards against keys before their rotation, or layers in another order: a snapshot means the same in both."""
+    rows = []
+    for target in ("cpu", "tensorrt"):
+        bundle = open_bundle(exports("tiny-qwen2", "fp32", target)[0])
+        decoder = (backend := create_backend(bundle, "cpu")).bind(backend.new_cache(64))
+        decoder.prefill(bundle.table.lookup(np.arange(5, 25))[None], np.array([[19]]))
+        rows.append(decoder.cache.snapshot().rows)
+    np.testing.assert_allclose(rows[0], rows[1], rtol=1e-3, atol=1e-4)
