@@ -120,10 +120,15 @@ def require(report: Report, consequence: str) -> None:
         raise GateError(f"the {report.precision} bundle does not agree with its checkpoint, {consequence}:\n  {table}")
 
 
+def gate_questions(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """What is asked about each picture: captions and classes, each measure, and places where there is a locator."""
+    located = (LOCATE,) if checkpoint.model.locator is not None else ()
+    return (*QUESTIONS, *scalar_questions(checkpoint), *located)
+
+
 def run_gate(checkpoint: Checkpoint, bundle_path: Path, images: Iterable[FloatArray], source: str) -> Report:
     """Compare a bundle with its checkpoint on ``images`` [3, H, W], every question about each; ``source`` in words."""
-    located = (LOCATE,) if checkpoint.model.locator is not None else ()
-    questions = (*QUESTIONS, *scalar_questions(checkpoint), *located)
+    questions = gate_questions(checkpoint)
     bundle = open_bundle(bundle_path)
     backend = create_backend(bundle, "cpu")
     limits = recipe_for(bundle.manifest.precision, bundle.manifest.target).limits

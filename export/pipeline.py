@@ -31,12 +31,15 @@ from gmrt.calibration.measure import measure
 from gmrt.calibration.record import RECORD_NAME, Record, load_record
 from gmrt.export.checkpoint import Checkpoint, check_checkpoint, open_checkpoint, sha256_of
 from gmrt.export.decoder import DecoderSpec, build_decoder
-from gmrt.export.gate import Report, golden_cases, require, run_gate
+from gmrt.export.gate import Report, gate_questions, golden_cases, require, run_gate
 from gmrt.export.heads import build_heads
+from gmrt.export.operators import require_readable
 from gmrt.export.precision import MIN_ONNXRUNTIME, Recipe, recipe_for
 from gmrt.export.quantize import observed_tensors, quantise_tower
+from gmrt.export.reference import answer_cases
 from gmrt.export.standard import build_standard_decoder
 from gmrt.export.tower import build_tower
+from gmrt.export.w8a8 import input_absmax, search_alpha, static_decoder, static_tower
 from gmrt.runtime.backends import create_backend
 from gmrt.runtime.bundle import open_bundle
 from gmrt.runtime.errors import BundleError, GmrtError, MissingExtraError
@@ -71,6 +74,7 @@ TOKENIZER, TEMPLATE = "tokenizer.json", "chat_template.jinja"
 _SINGLE_FILE = 1_500_000_000
 _STEPS = 5
 _PROFILED = 800
+_ANSWERED = 16
 
 
 def export_bundle(
@@ -104,16 +108,22 @@ def export_bundle(
     given = None if calibration is None else _given(Path(calibration), source)
     step()
     with _staging(output) as folder:
-        tower = build_tower(source.model.config, source.weights(), recipe.activations, between=recipe.between)
         record = None
         if recipe.integer_tower:
+            tower = build_tower(source.model.config, source.weights())
             record = _record(source, tower, given, seed)
-            tower = ir.from_proto(quantise_tower(tower, record, _pixel_range(spec)))
+            if recipe.static:
+                tower = static_tower(source.model.config, source.weights(), record, _pixel_range(spec))
+            else:
+                tower = ir.from_proto(quantise_tower(tower, record, _pixel_range(spec)))
+        else:
+            tower = build_tower(source.model.config, source.weights(), recipe.activations, between=recipe.between)
         step()
-        manifest = _write(folder, source, precision, target, tower, record)
+        images = given if isinstance(given, ImageSet) else generated_images(seed)
+        manifest = _write(folder, source, precision, target, tower, record, images.split(seed)[0])
         manifest = _add_familiar(folder, manifest, source, given)
         step()
-        gate_images = (given if isinstance(given, ImageSet) else generated_images(seed)).split(seed)[1]
+        gate_images = images.split(seed)[1]
         report = run_gate(source, folder, gate_images.pixels(spec), gate_images.source)
         require(report, "so nothing was written")
         step()
@@ -213,14 +223,25 @@ def _pixel_range(spec: ImageSpec) -> tuple[float, float]:
 
 
 def _write(
-    folder: Path, source: Checkpoint, precision: Precision, target: Target, tower: ir.Model, record: Record | None
+    folder: Path,
+    source: Checkpoint,
+    precision: Precision,
+    target: Target,
+    tower: ir.Model,
+    record: Record | None,
+    images: ImageSet,
 ) -> Manifest:
     """Write every file of the bundle; its parity record is still empty."""
     recipe, spec, config = recipe_for(precision, target), source.decoder, source.model.config
     if target == "tensorrt":
         # An engine's capacities end where its buckets do.
         spec = replace(spec, max_length=buckets_for(spec.max_length)[-1])
-    decoder = _decoder(source, spec, recipe, target)
+    calibration = None if record is None else record.summary() | {"tensors": record.ranges()}
+    if recipe.static:
+        decoder, smoothing = _static_decoder(source, spec, images)
+        calibration = {**(calibration or {}), "smoothing": smoothing}
+    else:
+        decoder = _decoder(source, spec, recipe, target)
     _save(tower, folder / VISION)
     _save(decoder, folder / DECODER)
     heads = build_heads(source.weights("regression."), config.measures, spec.hidden) if config.measures else None
@@ -253,13 +274,16 @@ def _write(
         image=config.image_spec,
         prompt=source.processor.prompt_layout,
         coordinates=COORDINATES,
-        calibration=None if record is None else record.summary() | {"tensors": record.ranges()},
+        calibration=calibration,
         parity={},
         provenance=_provenance(source),
         locator=LOCATOR if config.places else None,
         confidence=load_confidence(source.path, source.sha256),
         profiles=_profiles(tower, heads, spec) if target == "tensorrt" else (),
     )
+    if target == "tensorrt":
+        graphs = {"vision": tower, "decoder": decoder, **({} if heads is None else {"heads": heads})}
+        require_readable({name: ir.to_proto(graph) for name, graph in graphs.items()}, manifest.profiles)
     _write_manifest(folder, manifest)
     return manifest
 
@@ -272,6 +296,17 @@ def _decoder(source: Checkpoint, spec: DecoderSpec, recipe: Recipe, target: Targ
             spec, weights, rope, linear=recipe.linear, head=recipe.head, product=recipe.activations
         )
     return build_decoder(spec, weights, rope, linear=recipe.linear, head=recipe.head, dtype=recipe.activations)
+
+
+def _static_decoder(source: Checkpoint, spec: DecoderSpec, images: ImageSet) -> tuple[ir.Model, dict[str, Any]]:
+    """The decoder in W8A8, calibrated on the checkpoint's own answers about images, and how it was smoothed."""
+    shown = images.spread(_ANSWERED).pixels(source.model.config.image_spec)
+    asked = gate_questions(source)
+    embeds = [case.embeds for pixels in shown for case in answer_cases(source, pixels, asked)]
+    absmax = input_absmax(source.model.decoder, embeds)
+    weights, rope = source.weights("decoder."), source.rope(spec.max_length)
+    smoothing = search_alpha(spec, weights, rope, absmax, embeds[:: max(1, len(embeds) // 6)])
+    return static_decoder(spec, weights, rope, absmax, smoothing.alpha), smoothing.to_dict()
 
 
 def _profiles(tower: ir.Model, heads: ir.Model | None, spec: DecoderSpec) -> tuple[Profile, ...]:

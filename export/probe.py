@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gmrt.export.reference import Case
-from gmrt.runtime.backends.standard import attention_mask
+from gmrt.runtime.backends.standard import places
 from gmrt.runtime.bundle import Bundle
 
 FloatArray = npt.NDArray[np.float32]
@@ -56,11 +56,8 @@ class DecoderProbe:
         self, feeds: dict[str, Any], length: int
     ) -> tuple[FloatArray, FloatArray, list[npt.NDArray[Any]]]:
         """Run the standard dialect, over an empty past of one row."""
-        places = {
-            "positions": np.arange(length, dtype=np.int64)[None],
-            "mask": attention_mask(np.zeros(1, np.int32), length, 1),
-        }
-        hidden, logits, rows = self._session.run(["last_hidden", "logits", "new_rows"], feeds | places | self._past(1))
+        where = places(np.zeros(1, np.int32), length, 1)
+        hidden, logits, rows = self._session.run(["last_hidden", "logits", "new_rows"], feeds | where | self._past(1))
         return hidden, logits, [part[0] for layer in rows for part in layer]
 
     def _past(self, capacity: int) -> dict[str, npt.NDArray[Any]]:

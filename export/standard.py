@@ -4,7 +4,8 @@ Interface (B rows, S new tokens, C the capacity of the cache, L layers; n and V 
 
     inputs_embeds float32 [B, S, D]
     positions     int64   [B, S]            place of each new token in the text, for its rotary angle
-    mask          float32 [B, 1, S, C + S]  0 where a new token may look (past rows first, then new ones), `MASKED` else
+    past_mask     float32 [B, 1, 1, C]      0 for a row of the past that is valid, a large negative number else
+    new_mask      float32 [1, 1, S, S]      the same for new token by new token: 0 on and below the diagonal
     logits_at     int64   [B, n]            positions along S
     past_key.i, past_value.i [B, kv_heads, C, head_dim]
 
@@ -17,12 +18,14 @@ The graph is strongly typed. Products (linear layers, scores, the mix of values)
 an island between explicit casts: sums of squares, exponentials, products of gates and the residual stream leave the
 range of half precision in real models, and none of them costs anything beside a product.
 
-Scores of past and new rows are two products, joined, so that the cache is read where it lies and not copied. The heads
-that share keys are rows of one product.
+Past and new rows have products of their own, and one softmax over both is written out (maximum, exponentials, sum): the
+cache is read where it lies and not copied, and no shape has to be computed. The heads that share keys are rows of one
+product.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,14 +65,17 @@ def build_standard_decoder(
     graph = writer.graph
     embeds = graph.input("inputs_embeds", "float32", ("batch", "seq", spec.hidden))
     positions = graph.input("positions", "int64", ("batch", "seq"))
-    mask = graph.input("mask", "float32", ("batch", 1, "seq", "total"))
+    masks = {
+        "past": graph.input("past_mask", "float32", ("batch", 1, 1, "capacity")),
+        "new": graph.input("new_mask", "float32", (1, 1, "seq", "seq")),
+    }
     logits_at = graph.input("logits_at", "int64", ("batch", "n"))
     writer.caches = cache_inputs(graph, spec, product)
-    writer.prepare(positions, mask, rope)
+    writer.prepare(positions, masks, rope)
     outputs = write_layers(writer, writer.cast("embeds", embeds, between), logits_at, head)
     axes = (spec.layers, 2, "batch", spec.kv_heads, "seq", spec.head_dim)
     rows = graph.output(graph.op("Concat", "rows", *writer.rows, axis=0), "new_rows", product, axes)
-    inputs = [embeds, positions, mask, logits_at, *(value for pair in writer.caches for value in pair)]
+    inputs = [embeds, positions, *masks.values(), logits_at, *(value for pair in writer.caches for value in pair)]
     return graph.model("decoder", inputs, [*outputs, rows])
 
 
@@ -81,17 +87,16 @@ class StandardWriter(DecoderWriter):
     rows: list[ir.Value] = field(default_factory=list)
     _shared: dict[str, ir.Value] = field(default_factory=dict)
 
-    def prepare(self, positions: ir.Value, mask: ir.Value, rope: tuple[FloatArray, FloatArray]) -> None:
-        """Write what all layers share: angles of the new tokens, the mask of every group, the capacity."""
+    def prepare(self, positions: ir.Value, masks: Mapping[str, ir.Value], rope: tuple[FloatArray, FloatArray]) -> None:
+        """Write what all layers share: angles of the new tokens, and masks for the rows of a group of heads."""
         op, spec = self.graph.op, self.spec
         for name, table in zip(("cos", "sin"), rope, strict=True):
             rows = op("Gather", f"rope.{name}.rows", self.constant(f"rope.{name}", table), positions, axis=0)
             self._shared[name] = op("Unsqueeze", f"rope.{name}.by_head", rows, self._whole("head_axis", 1))
         group = spec.heads // spec.kv_heads
-        grouped = op("Concat", "mask.grouped", *[mask] * group, axis=2) if group > 1 else mask
-        self._shared["mask"] = self.cast("mask", grouped, self.dtype)
-        shape = op("Shape", "past.shape", self.caches[0][0])
-        self._shared["capacity"] = op("Gather", "past.capacity", shape, self._whole("capacity_axis", 2), axis=0)
+        new = op("Concat", "new_mask.grouped", *[masks["new"]] * group, axis=2) if group > 1 else masks["new"]
+        self._shared["new"] = self.cast("new_mask", new, self.dtype)
+        self._shared["past"] = self.cast("past_mask", masks["past"], self.dtype)
 
     def norm(self, name: str, hidden: ir.Value, update: ir.Value | None) -> tuple[ir.Value, ir.Value]:
         """See `DecoderWriter.norm`: x / √(mean(x²) + ε) · scale."""
@@ -117,18 +122,14 @@ class StandardWriter(DecoderWriter):
         query = self._reshape(f"{name}.grouped", query, 0, kv_heads, -1, size)
         query, key, value = (self._narrow(v) for v in (query, key, value))
         past_key, past_value = self.caches[index]
-        scores = [
-            op("MatMul", f"{name}.scores.{part}", query, op("Transpose", f"{name}.{part}.T", keys, perm=[0, 1, 3, 2]))
-            for part, keys in (("past", past_key), ("new", key))
-        ]
-        joined = self._widen(op("Concat", f"{name}.scores", *scores, axis=-1))
-        weights = op("Softmax", f"{name}.weights", op("Add", f"{name}.masked", joined, self._shared["mask"]), axis=-1)
-        past, new = self._at_capacity(name, self._narrow(weights))
+        weights = self._softmax(name, query, {"past": past_key, "new": key})
         mixed = op(
             "Add",
             f"{name}.mixed",
-            self._widen(op("MatMul", f"{name}.mixed.past", past, past_value)),
-            self._widen(op("MatMul", f"{name}.mixed.new", new, value)),
+            *(
+                self._widen(op("MatMul", f"{name}.mixed.{part}", self._narrow(weights[part]), rows))
+                for part, rows in (("past", past_value), ("new", value))
+            ),
         )
         self._keep(name, key, value)
         by_token = op(
@@ -157,14 +158,23 @@ class StandardWriter(DecoderWriter):
         )
         return op("Concat", f"{name}.turned", *turned, axis=-1)
 
-    def _at_capacity(self, name: str, weights: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """Cut attention's weights behind the last past row."""
-        capacity, axis = self._shared["capacity"], self._whole("last_axis", -1)
-        start, end = self._whole("first", 0), self._whole("end", np.iinfo(np.int64).max)
-        return (
-            self.graph.op("Slice", f"{name}.weights.past", weights, start, capacity, axis),
-            self.graph.op("Slice", f"{name}.weights.new", weights, capacity, end, axis),
-        )
+    def _softmax(self, name: str, query: ir.Value, keys: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
+        """Attention's weights on past and new rows, whose sum is one over both together."""
+        op, axis = self.graph.op, self._whole("last_axis", -1)
+        scores, tops = {}, []
+        for part, rows in keys.items():
+            turned = op("Transpose", f"{name}.{part}.T", rows, perm=[0, 1, 3, 2])
+            score = self._widen(op("MatMul", f"{name}.scores.{part}", query, turned))
+            scores[part] = op("Add", f"{name}.masked.{part}", score, self._shared[part])
+            tops.append(op("ReduceMax", f"{name}.top.{part}", scores[part], axis, keepdims=1))
+        top = op("Max", f"{name}.top", *tops)
+        powers = {
+            part: op("Exp", f"{name}.power.{part}", op("Sub", f"{name}.below.{part}", score, top))
+            for part, score in scores.items()
+        }
+        sums = (op("ReduceSum", f"{name}.sum.{part}", power, axis, keepdims=1) for part, power in powers.items())
+        total = op("Add", f"{name}.sum", *sums)
+        return {part: op("Div", f"{name}.weights.{part}", power, total) for part, power in powers.items()}
 
     def _keep(self, name: str, key: ir.Value, value: ir.Value) -> None:
         axes = self.graph.constant("row_axes", np.array([0, 1], np.int64))

@@ -49,13 +49,15 @@ def build_tower(
     dtype: str = "float32",
     *,
     between: str | None = None,
+    attention: str | None = None,
     layers: Layers | None = None,
 ) -> ir.Model:
     """Construct tower and connector; ``weights`` carry the checkpoint's names.
 
     ``dtype`` is the type of products and of a whole convolutional tower, which its clips keep small. ``between`` is
     that of all else where it is another one: norms, softmax, GELU and residual sums of a transformer leave the range
-    of half precision (cosine 0.65 for SigLIP2: NVIDIA/TensorRT issue 4373). ``layers`` are float without it.
+    of half precision (cosine 0.65 for SigLIP2: NVIDIA/TensorRT issue 4373). ``attention`` is
+    the type of the products of two activations where it is another than ``dtype``; ``layers`` are float without it.
 
     Raises `CheckpointError` for a kind of tower that is not known here, or a tensor that the checkpoint lacks.
     """
@@ -64,7 +66,7 @@ def build_tower(
         raise CheckpointError(f"tower type {kind!r} cannot be exported: it must be one of {', '.join(_TOWERS)}")
     between = between or dtype
     layers = layers or Layers(float_linear(dtype, between), float_convolution(dtype))
-    writer = _Writer(GraphBuilder(), weights, dtype, between, layers)
+    writer = _Writer(GraphBuilder(), weights, dtype, between, attention or dtype, layers)
     spec = config.image_spec
     pixels = writer.graph.input("pixels", "float32", ("batch", 3, spec.height, spec.width))
     graph = writer.graph
@@ -87,6 +89,7 @@ class _Writer:
     weights: Weights
     dtype: str
     between: str
+    product: str
     layers: Layers
 
     def read(self, name: str) -> FloatArray:
@@ -95,11 +98,15 @@ class _Writer:
         return self.weights[name].astype(np.float32)
 
     def narrow(self, value: ir.Value) -> ir.Value:
-        """What goes into a product."""
-        return self.graph.convert(value, self.between, self.dtype)
+        """What goes into a product of two activations."""
+        return self.graph.convert(value, self.between, self.product)
 
     def widen(self, value: ir.Value) -> ir.Value:
-        """What comes out of a product."""
+        """What comes out of one."""
+        return self.graph.convert(value, self.product, self.between)
+
+    def patches(self, value: ir.Value) -> ir.Value:
+        """What comes out of the convolutions."""
         return self.graph.convert(value, self.dtype, self.between)
 
     def constant(self, name: str, array: npt.NDArray[Any]) -> ir.Value:
@@ -162,7 +169,7 @@ def _lite(writer: _Writer, config: Any, x: ir.Value) -> tuple[ir.Value, ir.Value
             outputs[index] = x = _block(writer, name, x, stride=stride, expand=expansion != 1, residual=repeat > 0)
             index += 1
     outputs[None] = x = _conv_norm(writer, "tower.head", x)
-    tokens = writer.widen(_tokens(writer, _neck(writer, outputs) if config.neck else x, config.hidden_size))
+    tokens = writer.patches(_tokens(writer, _neck(writer, outputs) if config.neck else x, config.hidden_size))
     return tokens, _pyramid(writer, outputs) if config.places else None
 
 
@@ -254,7 +261,7 @@ def _siglip(writer: _Writer, config: Any, x: ir.Value) -> tuple[ir.Value, None]:
     x = writer.convolution(patch, x, weight, bias, stride=config.patch_size, pads=(0, 0), groups=1)
     position = f"{stem}.embeddings.position_embedding"
     places = writer.constant(f"{position}.weight", writer.read(f"{position}.weight"))
-    x = writer.graph.op("Add", position, writer.widen(_tokens(writer, x, width)), places)
+    x = writer.graph.op("Add", position, writer.patches(_tokens(writer, x, width)), places)
     for i in range(config.num_hidden_layers):
         name = f"{stem}.encoder.layers.{i}"
         y = _attention(writer, f"{name}.self_attn", writer.norm(f"{name}.layer_norm1", x, eps), config)

@@ -72,7 +72,8 @@ def decoder_profiles(
         return {
             "inputs_embeds": (1, steps, hidden),
             "positions": (1, steps),
-            "mask": (1, 1, steps, capacity + steps),
+            "past_mask": (1, 1, 1, capacity),
+            "new_mask": (1, 1, steps, steps),
             "logits_at": (1, asked),
             **cache,
         }

@@ -7,6 +7,7 @@ length of the text, so capacities come in buckets; and a prompt longer than a pr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from gmrt.runtime.bundle import Bundle
 
 IntArray = npt.NDArray[np.int64]
+Arrays = Mapping[str, npt.NDArray[Any]]
 
 MASKED = -1e30
 """Added to the score of a row that may not be looked at: its exponential is 0, and no sum with it is infinite."""
@@ -73,15 +75,19 @@ class BucketCache(KVCache):
         return BucketCache(self.geometry, capacity, batch, buckets=self._buckets)
 
 
-def attention_mask(lengths: npt.NDArray[np.int32], steps: int, bucket: int) -> FloatArray:
-    """What ``steps`` new tokens of each row may look at, float32 [batch, 1, steps, bucket + steps]; 0 is yes.
+def places(lengths: npt.NDArray[np.int32], steps: int, bucket: int) -> dict[str, npt.NDArray[Any]]:
+    """Say where ``steps`` new tokens of each row are and what they may look at, by the names of the graph's inputs.
 
-    The first ``lengths[b]`` rows of the past, and the new tokens up to the one that looks.
+    ``positions`` int64 [batch, steps]; ``past_mask`` float32 [batch, 1, 1, bucket], 0 for the first ``lengths[b]``
+    rows; ``new_mask`` float32 [1, 1, steps, steps], 0 up to the token that looks; `MASKED` elsewhere.
     """
-    mask: FloatArray = np.full((len(lengths), 1, steps, bucket + steps), MASKED, np.float32)
-    mask[..., :bucket][np.broadcast_to(np.arange(bucket) < lengths[:, None, None, None], mask[..., :bucket].shape)] = 0
-    mask[..., bucket:][..., np.tri(steps, dtype=np.bool_)] = 0
-    return mask
+    valid = np.arange(bucket) < lengths[:, None, None, None]
+    causal = np.tri(steps, dtype=np.bool_)[None, None]
+    return {
+        "positions": lengths[:, None] + np.arange(steps, dtype=np.int64),
+        "past_mask": np.where(valid, np.float32(0), np.float32(MASKED)),
+        "new_mask": np.where(causal, np.float32(0), np.float32(MASKED)),
+    }
 
 
 class StandardDecoder:
@@ -98,11 +104,10 @@ class StandardDecoder:
         self._ort, self._session, self._chunk = ort, session, manifest.chunk
         self._reported = Reported(ort, manifest.decoder.file)
         self._hidden: FloatArray = np.zeros_like(self.embeds)
-        self._positions: IntArray = np.zeros((batch, 1), np.int64)
-        self._mask = attention_mask(cache.lengths, 1, cache.bucket)
+        self._places = places(cache.lengths, 1, cache.bucket)
         self._rows = self._new_rows(1)
-        inputs = (self.embeds, self._positions, self._mask, np.zeros((batch, 1), np.int64))
-        self._step = self._binding(inputs, self.logits, None, self._rows)
+        inputs = {"inputs_embeds": self.embeds, "logits_at": np.zeros((batch, 1), np.int64), **self._places}
+        self._step = self._binding(inputs, {"logits": self.logits, "new_rows": self._rows})
 
     def prefill(self, embeds: FloatArray, logits_at: IntArray) -> FloatArray:
         """Append embeds [batch, S, D], chunk by chunk; returns logits [batch, n, V] at ``logits_at`` [batch, n]."""
@@ -124,10 +129,8 @@ class StandardDecoder:
     def step(self) -> None:
         """Append the token in ``embeds``; its logits are left in ``logits``."""
         self.cache.require(1)
-        lengths = self.cache.lengths
-        self._positions[:, 0] = lengths
-        past = self._mask[:, 0, 0, : self.cache.bucket]
-        past[:] = np.where(np.arange(self.cache.bucket) < lengths[:, None], np.float32(0), np.float32(MASKED))
+        for name, array in places(self.cache.lengths, 1, self.cache.bucket).items():
+            self._places[name][:] = array
         with self._reported:
             self._session.run_with_iobinding(self._step)
         self.cache.write(self._rows)
@@ -138,13 +141,13 @@ class StandardDecoder:
         here = (logits_at >= 0) & (logits_at < steps)
         # An engine's profile wants one position at least, and every row as many.
         at = np.where(here, logits_at, 0) if here.any() else np.zeros((cache.batch, 1), np.int64)
-        positions = cache.lengths[:, None] + np.arange(steps, dtype=np.int64)
-        inputs = (embeds, positions, attention_mask(cache.lengths, steps, cache.bucket), at)
+        inputs = {"inputs_embeds": embeds, "logits_at": at, **places(cache.lengths, steps, cache.bucket)}
         found: FloatArray = np.empty((*at.shape, logits.shape[2]), np.float32)
         states: FloatArray = np.empty((*at.shape, hidden.shape[2]), np.float32)
         rows = self._new_rows(steps)
         with self._reported:
-            self._session.run_with_iobinding(self._binding(inputs, found, states, rows))
+            outputs = {"logits": found, "last_hidden": states, "new_rows": rows}
+            self._session.run_with_iobinding(self._binding(inputs, outputs))
         if here.any():
             logits[here], hidden[here] = found[here], states[here]
         cache.write(rows)
@@ -154,20 +157,13 @@ class StandardDecoder:
         shape[4] = steps
         return np.empty(shape, self.cache.storage.dtype)
 
-    def _binding(
-        self,
-        inputs: tuple[npt.NDArray[Any], ...],
-        logits: FloatArray,
-        hidden: FloatArray | None,
-        rows: npt.NDArray[Any],
-    ) -> Any:
+    def _binding(self, inputs: Arrays, outputs: Arrays) -> Any:
         binding = self._session.io_binding()
-        for name, array in zip(("inputs_embeds", "positions", "mask", "logits_at"), inputs, strict=True):
+        for name, array in inputs.items():
             binding.bind_cpu_input(name, array)
         for index, buffer in enumerate(self.cache.buffers):
             name = f"past_{'value' if index % 2 else 'key'}.{index // 2}"
             binding.bind_ortvalue_input(name, self._ort.OrtValue.ortvalue_from_numpy(buffer))
-        outputs = {"logits": logits, "new_rows": rows} | ({} if hidden is None else {"last_hidden": hidden})
         for name, array in outputs.items():
             binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
         return binding

@@ -15,7 +15,7 @@ from gmrt.export.decoder import DecoderSpec, build_decoder, rope_tables
 from gmrt.export.graph import IR_VERSION, OPSET
 from gmrt.export.precision import RECIPES, STANDARD
 from gmrt.export.standard import build_standard_decoder
-from gmrt.runtime.backends.standard import attention_mask
+from gmrt.runtime.backends.standard import places
 from gmrt.runtime.errors import CheckpointError
 
 SIZES: dict[str, Any] = {
@@ -88,7 +88,7 @@ class Session:
         options.intra_op_num_threads = 1
         data = ir.to_proto(graph).SerializeToString()
         self.session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        past = [i for i in self.session.get_inputs() if i.name.startswith("past")]
+        past = [i for i in self.session.get_inputs() if i.name.startswith(("past_key", "past_value"))]
         dtypes = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
         self.cache = {i.name: np.zeros((1, i.shape[1], capacity, i.shape[3]), dtypes[i.type]) for i in past}
         self.length = 0
@@ -98,7 +98,7 @@ class Session:
         before, steps = self.length, len(embeds)
         self.length += steps
         feeds = {"inputs_embeds": embeds[None], "logits_at": np.array([logits_at], np.int64)}
-        if any(value.name == "mask" for value in self.session.get_inputs()):
+        if any(value.name == "new_mask" for value in self.session.get_inputs()):
             return self._run_standard(feeds, before, steps)
         feeds |= {
             "seqlens_k": np.array([self.length - 1], np.int32),
@@ -112,10 +112,7 @@ class Session:
     def _run_standard(self, feeds: dict[str, np.ndarray], before: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
         """The other dialect returns new rows, which the host writes."""
         capacity = next(iter(self.cache.values())).shape[2]
-        feeds |= {
-            "positions": np.arange(before, before + steps, dtype=np.int64)[None],
-            "mask": attention_mask(np.array([before], np.int32), steps, capacity),
-        }
+        feeds |= places(np.array([before], np.int32), steps, capacity)
         logits, hidden, rows = self.session.run(["logits", "last_hidden", "new_rows"], feeds | self.cache)
         for name, buffer in self.cache.items():
             layer, kind = int(name.rpartition(".")[2]), int(name.startswith("past_value"))

@@ -33,8 +33,7 @@ def make_standard_decoder(shape: Shape, weights: dict[str, Floats]) -> onnx.Mode
 
     for angle, table in (("c", "cos"), ("s", "sin")):
         add("Unsqueeze", [add("Gather", [table, "positions"], f"{angle}.rows"), "head_axis"], angle)
-    mask = add("Concat", ["mask"] * group, "mask.grouped", axis=2)
-    capacity = add("Gather", [add("Shape", ["past_key.0"], "past.shape"), "at2"], "past.capacity")
+    masks = [add("Concat", ["new_mask"] * group, "new_mask.grouped", axis=2), "past_mask"]
     hidden, rows = "inputs_embeds", []
     for i in range(shape.layers):
         normed = norm(hidden, f"{i}.norm1", f"{i}.n1")
@@ -53,12 +52,11 @@ def make_standard_decoder(shape: Shape, weights: dict[str, Floats]) -> onnx.Mode
             wide = [new, old]
         turned = [add("Transpose", [part["key"]], f"{i}.T{n}", perm=[0, 1, 3, 2]) for n, part in enumerate(wide)]
         scores = [add("MatMul", [query, keys], f"{keys}.scores") for keys in turned]
-        joined = add("Add", [add("Concat", scores[::-1], f"{i}.scores", axis=-1), mask], f"{i}.masked")
-        weight = add("Softmax", [joined], f"{i}.weights", axis=-1)
-        cut = [
-            add("Slice", [weight, capacity, "end", "last"], f"{i}.w.new"),
-            add("Slice", [weight, "first", capacity, "last"], f"{i}.w.past"),
-        ]
+        masked = [add("Add", pair, f"{pair[0]}.masked") for pair in zip(scores, masks, strict=True)]
+        # No maximum is taken off: the scores of so small a model stay far from the end of float32.
+        powers = [add("Exp", [score], f"{score}.exp") for score in masked]
+        total = add("Add", [add("ReduceSum", [p, "last"], f"{p}.sum", keepdims=1) for p in powers], f"{i}.total")
+        cut = [add("Div", [power, total], f"{power}.weight") for power in powers]
         mixed = [add("MatMul", [w, p["value"]], f"{w}.mixed") for w, p in zip(cut, wide, strict=True)]
         joined = add("Reshape", [add("Add", mixed, f"{i}.mixed"), "heads"], f"{i}.apart")
         by_token = add("Transpose", [joined], f"{i}.by_token", perm=[0, 2, 1, 3])
@@ -83,7 +81,8 @@ def _interface(shape: Shape, vocab: int, cache: int) -> tuple[list[onnx.ValueInf
     inputs = [
         value("inputs_embeds", floats, ["batch", "seq", shape.hidden]),
         value("positions", TensorProto.INT64, ["batch", "seq"]),
-        value("mask", floats, ["batch", 1, "seq", "total"]),
+        value("past_mask", floats, ["batch", 1, 1, "capacity"]),
+        value("new_mask", floats, [1, 1, "seq", "seq"]),
         value("logits_at", TensorProto.INT64, ["batch", "n"]),
         *(value(f"past_{kind}.{i}", cache, axes) for i in range(shape.layers) for kind in ("key", "value")),
     ]
@@ -97,10 +96,9 @@ def _interface(shape: Shape, vocab: int, cache: int) -> tuple[list[onnx.ValueInf
 
 def _constants(shape: Shape, weights: dict[str, Floats]) -> list[onnx.TensorProto]:
     heads, kv_heads, dim = shape.heads, shape.kv_heads, shape.head_dim
-    whole: dict[str, list[int]] = {"last": [-1], "first": [0], "at2": [2], "head_axis": [1], "row_axes": [0, 1]}
+    whole: dict[str, list[int]] = {"last": [-1], "head_axis": [1], "row_axes": [0, 1]}
     whole |= {"pairs": [dim // 2, dim // 2], "grouped": [0, kv_heads, -1, dim], "flat": [0, 0, heads * dim]}
     whole |= {"heads": [0, heads, -1, dim], "q_apart": [0, 0, heads, dim], "kv_apart": [0, 0, kv_heads, dim]}
-    whole |= {"end": [2**62]}
     arrays: dict[str, Any] = {name: np.array(numbers, np.int64) for name, numbers in whole.items()} | weights
     arrays |= {"eps": np.array(1e-6, np.float32), "scale": np.array(dim**-0.5, np.float32)}
     return [numpy_helper.from_array(array, name) for name, array in arrays.items()]

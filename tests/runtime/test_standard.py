@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gmrt.runtime.backends import create_backend
-from gmrt.runtime.backends.standard import MASKED, BucketCache, StandardBackend, attention_mask
+from gmrt.runtime.backends.standard import MASKED, BucketCache, StandardBackend, places
 from gmrt.runtime.bundle import open_bundle
 from gmrt.runtime.errors import BundleError
 from gmrt.runtime.manifest import CacheGeometry, read_manifest
@@ -94,13 +94,15 @@ def test_hidden_states_of_every_chunk(fabricate: Callable[..., Fabricated]) -> N
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=3), st.integers(1, 5), st.integers(12, 16))
 def test_mask(lengths: list[int], steps: int, bucket: int) -> None:
     """Guards against a token that sees a later one, or a row of the past that is not valid; checked place by place."""
-    mask = attention_mask(np.array(lengths, np.int32), steps, bucket)
-    assert mask.shape == (len(lengths), 1, steps, bucket + steps)
+    found = places(np.array(lengths, np.int32), steps, bucket)
+    assert found["past_mask"].shape == (len(lengths), 1, 1, bucket)
+    assert found["new_mask"].shape == (1, 1, steps, steps)
     for row, length in enumerate(lengths):
-        for step in range(steps):
-            seen = [*range(length), *range(bucket, bucket + step + 1)]
-            assert np.flatnonzero(mask[row, 0, step] == 0).tolist() == seen
-    assert set(np.unique(mask)) <= {np.float32(0), np.float32(MASKED)}
+        assert np.flatnonzero(found["past_mask"][row] == 0).tolist() == list(range(length))
+        assert found["positions"][row].tolist() == list(range(length, length + steps))
+    for step in range(steps):
+        assert np.flatnonzero(found["new_mask"][0, 0, step] == 0).tolist() == list(range(step + 1))
+    assert {float(v) for mask in ("past_mask", "new_mask") for v in np.unique(found[mask])} <= {0, np.float32(MASKED)}
 
 
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=3), st.integers(1, 6), st.integers(1, 30))
@@ -152,9 +154,9 @@ def test_buckets(length: int, buckets: tuple[int, ...]) -> None:
     assert len({profile.name for profile in profiles}) == 2 * len(buckets)
     for profile in profiles:
         steps = [shape[1] for shape in profile.shapes["inputs_embeds"]]
-        totals = [shape[3] for shape in profile.shapes["mask"]]
+        assert [shape[2:] for shape in profile.shapes["new_mask"]] == [(step, step) for step in steps]
         capacity = profile.shapes["past_key.1"][0][2]
-        assert totals == [capacity + step for step in steps]
+        assert profile.shapes["past_mask"] == ((1, 1, 1, capacity),) * 3
         assert (steps == [1, 1, 1]) == profile.name.startswith("decode")
     assert buckets_for(8192) == (256, 512, 1024)
 
@@ -171,9 +173,9 @@ def test_profiles_survive_the_manifest(fabricated_standard: Fabricated) -> None:
     [
         (lambda profiles: profiles.clear(), "needs profiles"),
         (lambda profiles: profiles[0].pop("name"), "name is missing"),
-        (lambda profiles: profiles[0]["shapes"].update(mask=[[1], [1]]), "a least, a usual"),
-        (lambda profiles: profiles[0]["shapes"].update(mask=[[1], [0], [1]]), "sizes from 1"),
-        (lambda profiles: profiles[0]["shapes"].update(mask=[[2], [1], [3]]), "do not fall"),
+        (lambda profiles: profiles[0]["shapes"].update(new_mask=[[1], [1]]), "a least, a usual"),
+        (lambda profiles: profiles[0]["shapes"].update(new_mask=[[1], [0], [1]]), "sizes from 1"),
+        (lambda profiles: profiles[0]["shapes"].update(new_mask=[[2], [1], [3]]), "do not fall"),
         (lambda profiles: profiles.append(profiles[0]), "different names"),
         (lambda profiles: profiles[0].update(component="engine"), "one of vision"),
         (lambda profiles: profiles.__setitem__(0, 3), "objects"),
