@@ -12,6 +12,7 @@ import onnx_ir as ir
 import pytest
 
 from gmrt.export.pipeline import export_bundle
+from gmrt.export.w8a8 import ALPHAS
 from gmrt.runtime.backends import create_backend
 from gmrt.runtime.bundle import open_bundle
 from gmrt.runtime.errors import GmrtError
@@ -37,20 +38,20 @@ def test_fp32_says_what_the_other_dialect_says(preset: str, exports: Exports, pi
             assert one.value is None or one.value == pytest.approx(other.value, rel=1e-3)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_gate_is_passed(preset: str, precision: str, exports: Exports) -> None:
     """Guards against a target that answers otherwise than its checkpoint, and a manifest that hides what it is."""
     bundle, report = exports(preset, precision, "tensorrt")
     assert report.failures == []
-    assert report.top1 >= {"fp32": 1.0, "fp16": 0.99}[precision]
+    assert report.top1 >= {"fp32": 1.0, "fp16": 0.99, "int8": 0.95}[precision]
     manifest = open_bundle(bundle).manifest
     assert (manifest.target, manifest.buckets, manifest.cache.max_length) == ("tensorrt", (256, 512), 512)
     assert {profile.component for profile in manifest.profiles} >= {"vision", "decoder"}
     assert ("heads" in {profile.component for profile in manifest.profiles}) == (manifest.heads is not None)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_graphs_keep_to_plain_onnx(precision: str, exports: Exports) -> None:
     """Guards against a contrib operator, a newer opset, or a type that nothing declares."""
     bundle = exports("tiny-llama", precision, "tensorrt")[0]
@@ -61,11 +62,20 @@ def test_graphs_keep_to_plain_onnx(precision: str, exports: Exports) -> None:
         assert {node.domain for node in model.graph.node} <= {""}
         onnx.checker.check_model(model, full_check=True)
     decoder = ir.load(bundle / "decoder.onnx")
-    halves = {"fp32": 0, "fp16": 4 * 2 + 1}[precision]
+    halves = {"fp32": 0, "fp16": 4 * 2 + 1, "int8": 1}[precision]
     assert (
         sum(v.dtype == ir.DataType.FLOAT16 and "weight" in name for name, v in decoder.graph.initializers.items())
         == halves
     )
+
+
+def test_int8_says_how_it_was_smoothed(exports: Exports) -> None:
+    """Guards against a strength that nobody can look up, or a search that was not made."""
+    record = open_bundle(exports("tiny-llama", "int8", "tensorrt")[0]).manifest.calibration
+    assert record is not None
+    tried = {entry["alpha"]: entry["divergence"] for entry in record["smoothing"]["tried"]}
+    assert set(tried) == {None, *ALPHAS}
+    assert tried[record["smoothing"]["alpha"]] == min(tried.values())
 
 
 def test_precision_that_the_target_lacks(tiny_checkpoint: Path, tmp_path: Path) -> None:
