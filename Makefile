@@ -6,7 +6,7 @@ PIP = -m pip install --quiet --disable-pip-version-check --constraint constraint
 
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench bench-peers clean
 
 # The demo's scene, and what is asked of it: the scene's JSON lists what else can be asked, with the answers.
 DEMO = runs/demo
@@ -34,6 +34,10 @@ check: $(VENV_DEV)/.ready
 
 bench: $(VENV)/.ready
 	$(VENV)/bin/python -m gmrt.benchmarks.startup
+
+# Against other programs: PEERS says where they and our bundles are (docs/benchmarks.md).
+bench-peers: $(VENV)/.ready
+	$(VENV)/bin/python -m gmrt.benchmarks.peers $(PEERS)
 
 clean:
 	rm -rf .venv .venv-dev build dist runs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -38,7 +38,7 @@ VERSION = 1
 MINIMUM = 48
 """Fewer images do not tell what is usual, and no profile is made of them."""
 
-QUANTILE = 0.99
+QUANTILE = 0.995
 _CENTRES = 8
 _AXES = {"embeddings": 24, "pixels": PIXEL_FEATURES}
 _FOLDS, _BLOCK = 4, 10

@@ -1,26 +1,69 @@
-"""Measure a graph's activations: images through the float graph in onnxruntime, an observer on every tensor."""
+"""Measure a graph's activations: images through the float graph in onnxruntime, statistics of every tensor."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from gmrt.calibration.observe import Observer
+from gmrt.calibration.observe import Channels, Histogram, Method, choose_range, observe, observe_channels
 from gmrt.calibration.record import Record, TensorRange
 from gmrt.runtime.errors import GmrtError
 
 FloatArray = npt.NDArray[np.float32]
+Feeds = Mapping[str, npt.NDArray[Any]]
 
-METHOD = "asymmetric 8-bit range of least mean square error, 2048-bin streaming histogram"
+METHOD: Method = "mse"
+"""How ranges are chosen: the best of four for the tower of georsmllm-nano (docs/calibration.md)."""
 
 PIXELS = "pixels"
 
 _DIGITS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """What a tensor held: a histogram of all values, and its channels along the axis that was asked for, or None."""
+
+    histogram: Histogram
+    channels: Channels | None = None
+
+
+def observe_graph(
+    model: ir.Model, channel_axes: Mapping[str, int | None], feeds: Iterable[Feeds]
+) -> dict[str, Observed]:
+    """Run a float graph on ``feeds``, one after another, and observe the tensors ``channel_axes``, inputs among them.
+
+    ``channel_axes`` gives for each tensor the axis whose channels are told apart, or None. Memory holds the tensors of
+    one run and one histogram a tensor, however many runs there are. Raises `GmrtError`, with the tensor's name, when a
+    value is not finite, and when there is nothing to run.
+    """
+    inputs = {str(value.name) for value in model.graph.inputs}
+    names = [name for name in channel_axes if name not in inputs]
+    session = _observed_session(model, names)
+    found = {name: Observed(Histogram()) for name in channel_axes}
+    runs = 0
+    for feed in feeds:
+        values = dict(feed) | dict(zip(names, session.run(names, dict(feed)), strict=True))
+        runs += 1
+        for name, axis in channel_axes.items():
+            before = found[name]
+            try:
+                histogram = observe(before.histogram, values[name])
+            except ValueError as error:
+                raise GmrtError(
+                    f"calibration: {error} in {name} of the float {model.graph.name}: check the checkpoint"
+                ) from None
+            channels = None if axis is None else observe_channels(before.channels, values[name], axis)
+            found[name] = Observed(histogram, channels)
+    if not runs:
+        raise GmrtError(f"there is nothing to measure the {model.graph.name} on: give it images")
+    return found
 
 
 def measure(
@@ -31,41 +74,37 @@ def measure(
     source: str,
     seed: int,
     checkpoint: str,
+    method: Method = METHOD,
+    sensors: Mapping[str, int] | None = None,
 ) -> Record:
-    """Run images [3, H, W] one by one through ``model`` and record the ranges of its tensors ``channel_axes``.
+    """Run images [3, H, W] one by one through a tower and record the ranges of its tensors ``channel_axes``.
 
-    ``channel_axes`` (`PIXELS`, the graph's input, may be one) gives for each tensor the axis whose means are recorded,
-    or None. Memory holds one image's tensors and one histogram a tensor, however many images there are. Raises
-    `GmrtError` when a value is not finite.
+    `PIXELS`, the graph's input, may be one of them. Raises `GmrtError` as `observe_graph` does.
     """
-    names = [name for name in channel_axes if name != PIXELS]
-    session = _observed_session(model, names)
-    observers = {name: Observer(axis) for name, axis in channel_axes.items()}
-    digest, samples = hashlib.sha256(), 0
-    for image in pixels:
-        digest.update(np.ascontiguousarray(image).data)
-        samples += 1
-        feeds = {PIXELS: image[None]}
-        values = feeds | dict(zip(names, session.run(names, feeds), strict=True))
-        for name, observer in observers.items():
-            try:
-                observer.add(values[name])
-            except ValueError as error:
-                raise GmrtError(f"calibration: {error} in {name} of the float tower: check the checkpoint") from None
+    digest, samples = hashlib.sha256(), [0]
+
+    def feeds() -> Iterator[Feeds]:
+        for image in pixels:
+            digest.update(np.ascontiguousarray(image).data)
+            samples[0] += 1
+            yield {PIXELS: image[None]}
+
+    found = observe_graph(model, channel_axes, feeds())
     return Record(
-        method=METHOD,
+        method=f"{method}, asymmetric 8-bit range",
         source=source,
         seed=seed,
-        samples=samples,
+        samples=samples[0],
         data_hash=digest.hexdigest(),
         checkpoint=checkpoint,
-        tensors={name: _range(observer) for name, observer in observers.items()},
+        tensors={name: _range(observed, method) for name, observed in found.items()},
+        sensors=dict(sensors or {}),
     )
 
 
-def _range(observer: Observer) -> TensorRange:
-    low, high = observer.range()
-    mean = () if observer.mean is None else tuple(_rounded(v) for v in observer.mean)
+def _range(observed: Observed, method: Method) -> TensorRange:
+    low, high = choose_range(observed.histogram, method)
+    mean = () if observed.channels is None else tuple(_rounded(v) for v in observed.channels.mean)
     return TensorRange(_rounded(low), _rounded(high), mean)
 
 

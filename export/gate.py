@@ -6,8 +6,9 @@
     heads        the scalars of the regression head, fed with the checkpoint's own last hidden state
     locator      centre maps and geometry of a question for places, each side from its own image and hidden state
     answers      the whole bundle through the runtime: which token comes out on top, teacher-forced on the checkpoint's
-                 own greedy answer; how many free-running answers are the same to the last token; and how far the
-                 scalars are off, asked for each
+                 own greedy answer; how many free-running answers are the same to the last token; a task score; and how
+                 far the scalars are off, asked for each
+    kernels      what the optimised graphs compute with (`gmrt.export.kernels`): integer where the precision says so
 
 A tensor passes by its cosine and by its norm ratio: a wrong scale keeps the cosine, a wrong order keeps the norm. A
 position where the checkpoint's own two best logits are closer than 1e-3 is a tie and counted apart. All failures are
@@ -28,10 +29,13 @@ import torch
 
 from gmrt.calibration.images import generated_images
 from gmrt.export.checkpoint import Checkpoint, open_checkpoint
+from gmrt.export.kernels import Kernels, failed_kernels, inspect_bundle, planned_floats
+from gmrt.export.layers import first_layer_off
 from gmrt.export.precision import Limit, Limits, recipe_for
 from gmrt.export.probe import DecoderProbe
 from gmrt.export.reference import MAX_TOKENS, Case, answer_cases
 from gmrt.export.scalars import ScalarRow, Scalars, scalar_questions
+from gmrt.export.score import Score, Scores
 from gmrt.georsmllm import prompts
 from gmrt.georsmllm.tasks import wordings
 from gmrt.runtime.backends import Backend, create_backend
@@ -41,6 +45,7 @@ from gmrt.runtime.errors import CheckpointError, GateError
 from gmrt.runtime.generate import decode_tokens
 from gmrt.runtime.lexicon import tag_tokens
 from gmrt.runtime.manifest import Precision, Target
+from gmrt.runtime.peaks import find_regions
 from gmrt.runtime.sampling import greedy
 from gmrt.runtime.verify import embed_case, golden_case, golden_pixels, replay
 
@@ -70,7 +75,8 @@ class Row:
 class Report:
     """What a gate found. ``top1`` is over ``positions`` that are no ties; ``exact`` the share of equal free answers.
 
-    ``scalars`` is empty for a model without a regression head.
+    ``scalars`` is empty for a model without a regression head; ``task_score`` is the mean of ``scores`` over all
+    answers. ``failed`` holds (component, what, why) of everything that is not in a row.
     """
 
     precision: Precision
@@ -81,8 +87,11 @@ class Report:
     ties: int
     top1: float
     exact: float
-    failed: str
+    task_score: float
+    failed: tuple[tuple[str, str, str], ...]
     rows: tuple[Row, ...]
+    scores: tuple[Score, ...]
+    kernels: tuple[Kernels, ...]
     scalars: tuple[ScalarRow, ...] = ()
 
     @property
@@ -90,11 +99,12 @@ class Report:
         """Each failure in a line that names component, tensor and numbers; empty when the gate is passed."""
         lines = [f"{r.component:<11}{r.tensor:<14}{r.failed}" for r in self.rows if r.failed]
         lines += [f"{s.component:<11}{s.measure:<14} {s.failed}" for s in self.scalars if s.failed]
-        return lines + ([f"{'answers':<11}{'top-1':<14}{self.failed}"] if self.failed else [])
+        return lines + [f"{component:<11}{what:<14}{why}" for component, what, why in self.failed]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest's parity record, without the golden cases."""
-        summary = {k: v for k, v in asdict(self).items() if k not in ("rows", "scalars", "failed")}
+        apart = ("rows", "scores", "scalars", "failed", "kernels")
+        summary = {k: v for k, v in asdict(self).items() if k not in apart}
         rows = [_without_reason(row) for row in self.rows]
         limits = recipe_for(self.precision, self.target).limits
         date = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -105,7 +115,9 @@ class Report:
             "tie_margin": TIE,
             "limits": asdict(limits),
             "tensors": rows,
+            "scores": [asdict(score) for score in self.scores],
             "scalars": [_without_reason(row) for row in self.scalars],
+            "kernels": [kernels.to_dict() for kernels in self.kernels],
         }
 
 
@@ -131,13 +143,16 @@ def run_gate(checkpoint: Checkpoint, bundle_path: Path, images: Iterable[FloatAr
     questions = gate_questions(checkpoint)
     bundle = open_bundle(bundle_path)
     backend = create_backend(bundle, "cpu")
-    limits = recipe_for(bundle.manifest.precision, bundle.manifest.target).limits
+    recipe = recipe_for(bundle.manifest.precision, bundle.manifest.target)
+    limits = recipe.limits
     tensors = _Tensors(limits)
-    answers, scalars = _Answers(), Scalars(checkpoint, limits.values)
+    answers, scalars, scores = _Answers(), Scalars(checkpoint, limits.values), Scores()
     table = checkpoint.table()
     tensors.add("embeddings", "rows", table, bundle.table.lookup(np.arange(len(table))))
     decoder = DecoderProbe(bundle)
+    first: FloatArray | None = None
     for pixels in images:
+        first = pixels if first is None else first
         seen = backend.encode(pixels[None])
         image, places = seen.embeds[0], seen.places
         for case in answer_cases(checkpoint, pixels, questions):
@@ -149,14 +164,24 @@ def run_gate(checkpoint: Checkpoint, bundle_path: Path, images: Iterable[FloatAr
                 tensors.add("decoder", name, ours, theirs)
             forced, values, hidden = replay(bundle, backend, image, case.question, case.answer)
             scalars.add(case, values, backend)
-            if case.question == LOCATE:
-                for name, ours, theirs in _found(checkpoint, bundle, case, places, hidden[0]):
-                    tensors.add("locator", name, ours, theirs)
             # The loop of the field refuses numbers that are not finite; here they are a failure like others.
             free = _free(bundle, backend, image, case.question) if np.isfinite(forced).all() else ()
             answers.add(case, forced, free)
+            if case.question != LOCATE:
+                scores.add_text(case.question, *(bundle.tokenizer.decode(list(ids)) for ids in (case.answer, free)))
+                continue
+            assert places is not None
+            found = _found(checkpoint, bundle, case, places, hidden[0])
+            for name, ours, theirs in zip(("maps", "geometry"), *(side[:2] for side in found), strict=True):
+                tensors.add("locator", name, ours, theirs)
+            scores.add_regions(*(find_regions(*side, "box").regions for side in found))
     top1 = answers.matched / max(1, answers.positions)
-    passed = answers.positions > 0 and top1 >= limits.top1.value
+    kernels, rows = inspect_bundle(bundle), tuple(tensors.rows())
+    floats = (*recipe.floats, *planned_floats(bundle.manifest))
+    failed = _failed_answers(answers, scores, limits) + failed_kernels(kernels, limits.integer, floats)
+    if first is not None and any(row.component == "vision" and row.failed for row in rows):
+        beyond = limits.vision.value, limits.vision_norm.value
+        failed.append(("vision", "first layer", first_layer_off(checkpoint, bundle, first, beyond)))
     return Report(
         precision=bundle.manifest.precision,
         target=bundle.manifest.target,
@@ -166,8 +191,11 @@ def run_gate(checkpoint: Checkpoint, bundle_path: Path, images: Iterable[FloatAr
         ties=answers.ties,
         top1=round(top1, 6),
         exact=round(answers.exact / max(1, answers.cases), 6),
-        failed="" if passed else f"{answers.matched} of {answers.positions} < {limits.top1.value} ({limits.top1.why})",
-        rows=tuple(tensors.rows()),
+        task_score=round(scores.mean, 6),
+        failed=tuple(failed),
+        rows=rows,
+        scores=tuple(scores.rows()),
+        kernels=kernels,
         scalars=tuple(scalars.rows()),
     )
 
@@ -217,18 +245,29 @@ def _free(bundle: Bundle, backend: Backend, image: FloatArray, question: str) ->
     return tuple(token.id for token in tokens if token.id not in eos)
 
 
+def _failed_answers(answers: _Answers, scores: Scores, limits: Limits) -> list[tuple[str, str, str]]:
+    failed, need = [], limits.top1
+    if answers.positions == 0 or answers.matched < need.value * answers.positions:
+        why = f"{answers.matched} of {answers.positions} < {need.value} ({need.why})"
+        failed.append(("answers", "top-1", why))
+    if scores.mean < limits.task.value:
+        failed.append(("answers", "task score", f"{scores.mean:.3f} < {limits.task.value} ({limits.task.why})"))
+    return failed
+
+
+Found = tuple[FloatArray, FloatArray, float]
+
+
 def _found(
-    checkpoint: Checkpoint, bundle: Bundle, case: Case, places: FloatArray | None, hidden: FloatArray
-) -> Iterator[tuple[str, FloatArray, FloatArray]]:
-    """Yield (tensor, the checkpoint's, the bundle's) of the locator's answer, each from its own image and state."""
+    checkpoint: Checkpoint, bundle: Bundle, case: Case, places: FloatArray, hidden: FloatArray
+) -> tuple[Found, Found]:
+    """Maps, geometry and one-or-many of the locator, the checkpoint's and the bundle's, from own image and state."""
     assert bundle.locator is not None
     assert case.image_places is not None
-    assert places is not None
     exact, state = torch.from_numpy(case.image_places)[None], torch.from_numpy(case.last_hidden[0])
-    maps, shapes, _ = checkpoint.model.locate(state, exact)
-    found, geometry, _ = bundle.locator.maps(hidden, bundle.locator.look(places))
-    yield "maps", maps[0].numpy(), found
-    yield "geometry", shapes[0].numpy(), geometry
+    maps, shapes, single = checkpoint.model.locate(state, exact)
+    ours = maps[0].numpy(), shapes[0].numpy(), float(single)
+    return ours, bundle.locator.maps(hidden, bundle.locator.look(places))
 
 
 @dataclass

@@ -25,21 +25,25 @@ import torch
 
 from gmrt.calibration import familiar
 from gmrt.calibration.confidence import load_confidence
-from gmrt.calibration.familiar import Fitted, describe_images, fit_familiarity, load_fitted
+from gmrt.calibration.decoder import answered, measure_decoder
+from gmrt.calibration.familiar import Encode, Fitted, describe_images, fit_familiarity, load_fitted
 from gmrt.calibration.images import ImageSet, generated_images, open_images
 from gmrt.calibration.measure import measure
 from gmrt.calibration.record import RECORD_NAME, Record, load_record
+from gmrt.calibration.suited import check_suited
 from gmrt.export.checkpoint import Checkpoint, check_checkpoint, open_checkpoint, sha256_of
-from gmrt.export.decoder import DecoderSpec, build_decoder
-from gmrt.export.gate import Report, gate_questions, golden_cases, require, run_gate
+from gmrt.export.dialects import bundle_profiles, calibrated_decoder, plain_decoder
+from gmrt.export.gate import QUESTIONS, Report, golden_cases, require, run_gate
 from gmrt.export.heads import build_heads
+from gmrt.export.layers import layer_errors
 from gmrt.export.operators import require_readable
+from gmrt.export.plan import Bounds, Plan
 from gmrt.export.precision import MIN_ONNXRUNTIME, Recipe, recipe_for
 from gmrt.export.quantize import observed_tensors, quantise_tower
-from gmrt.export.reference import answer_cases
-from gmrt.export.standard import build_standard_decoder
+from gmrt.export.report import Findings, write_report
+from gmrt.export.sensitivity import LayerScan, scan
 from gmrt.export.tower import build_tower
-from gmrt.export.w8a8 import input_absmax, search_alpha, static_decoder, static_tower
+from gmrt.export.w8a8 import static_tower
 from gmrt.runtime.backends import create_backend
 from gmrt.runtime.bundle import open_bundle
 from gmrt.runtime.errors import BundleError, GmrtError, MissingExtraError
@@ -60,7 +64,7 @@ from gmrt.runtime.manifest import (
     bundle_id,
     read_manifest,
 )
-from gmrt.runtime.profiles import Profile, buckets_for, decoder_profiles, fixed_profile
+from gmrt.runtime.profiles import buckets_for
 from gmrt.runtime.scalar import Measure
 
 FloatArray = npt.NDArray[np.float32]
@@ -72,9 +76,10 @@ TOKENIZER, TEMPLATE = "tokenizer.json", "chat_template.jinja"
 
 # A protobuf message ends at 2 GiB; weights of more than this lie beside their graph.
 _SINGLE_FILE = 1_500_000_000
-_STEPS = 5
+_STEPS = 6
+# Pictures that layers are scanned on, and that the report compares the tower's layers on.
+_SCANNED, _LAYERED = 4, 4
 _PROFILED = 800
-_ANSWERED = 16
 
 
 def export_bundle(
@@ -84,16 +89,18 @@ def export_bundle(
     precision: Precision,
     target: Target | None = None,
     calibration: Path | str | None = None,
+    bounds: Bounds | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Report:
     """Export a checkpoint's directory as a bundle at ``output`` and return the report of its gate.
 
     ``target`` is cuda by default for fp16, else cpu. ``calibration`` is a folder of images, a parquet file, a raster,
-    or a calibration record (.json); without it the record beside the checkpoint is used if it is of these weights,
-    else generated scenes. Enough images also tell which images are to be flagged as unfamiliar; without them the
-    profile beside the checkpoint does, if it is of these weights. ``progress`` is called with (steps done, of). A
-    bundle that stands at ``output`` is replaced.
+    or a calibration record (.json); images unlike those of training are refused. Without it the record beside the
+    checkpoint is used if it is of these weights, else generated scenes. Enough images also tell which images are to be
+    flagged as unfamiliar; without them the profile beside the checkpoint does, if it is of these weights. With
+    ``bounds`` every layer is scanned, and planned under them. ``progress`` is called with (steps done, of). A bundle
+    that stands at ``output`` is replaced; a report is written into it.
 
     Raises `CheckpointError`, `SceneError`, `BundleError` or `MissingExtraError` before anything is computed, and
     `GateError` when the bundle does not agree with the checkpoint; in every case nothing is written.
@@ -103,44 +110,70 @@ def export_bundle(
     target = target or ("cuda" if precision == "fp16" else "cpu")
     recipe = recipe_for(precision, target)
     _check(Path(checkpoint), output)
+    if bounds is not None:
+        _check_plannable(precision, target)
     source = open_checkpoint(checkpoint)
     spec = source.model.config.image_spec
     given = None if calibration is None else _given(Path(calibration), source)
+    strangeness = _check_suited(source, given) if isinstance(given, ImageSet) else None
     step()
     with _staging(output) as folder:
         record = None
         if recipe.integer_tower:
             tower = build_tower(source.model.config, source.weights())
             record = _record(source, tower, given, seed)
-            if recipe.static:
-                tower = static_tower(source.model.config, source.weights(), record, _pixel_range(spec))
-            else:
-                tower = ir.from_proto(quantise_tower(tower, record, _pixel_range(spec)))
+            if recipe.decoder_statistics and record.decoder is None and not isinstance(given, Record):
+                record = _with_decoder(source, record, given or generated_images(seed))
+            record = record if strangeness is None else replace(record, strangeness=strangeness)
         else:
             tower = build_tower(source.model.config, source.weights(), recipe.activations, between=recipe.between)
         step()
-        images = given if isinstance(given, ImageSet) else generated_images(seed)
-        manifest = _write(folder, source, precision, target, tower, record, images.split(seed)[0])
-        manifest = _add_familiar(folder, manifest, source, given)
+        shown, gate_images = (given if isinstance(given, ImageSet) else generated_images(seed)).split(seed)
+
+        def compose(planned: Plan | None) -> Manifest:
+            graph = tower
+            if record is not None and recipe.static:
+                graph = static_tower(source.model.config, source.weights(), record, _pixel_range(spec))
+            elif record is not None:
+                floats = () if planned is None else planned.floats
+                graph = ir.from_proto(quantise_tower(tower, record, _pixel_range(spec), floats))
+            manifest = _write(folder, source, precision, target, graph, record, shown, planned)
+            return _add_familiar(folder, manifest, source, given)
+
+        manifest = compose(None)
+        table: tuple[LayerScan, ...] = ()
+        planned = None
+        if bounds is not None and record is not None:
+            pictures = shown.spread(_SCANNED).pixels(spec)
+            table = scan(source, tower, record, _pixel_range(spec), pictures, QUESTIONS, precision, progress)
+            planned = bounds.plan(table, _bytes(manifest))
+            _empty(folder)
+            manifest = compose(planned)
         step()
-        gate_images = images.split(seed)[1]
         report = run_gate(source, folder, gate_images.pixels(spec), gate_images.source)
         require(report, "so nothing was written")
         step()
-        parity = report.to_dict() | {"golden": golden_cases(folder, source)}
+        parity = dict(manifest.parity) | report.to_dict() | {"golden": golden_cases(folder, source)}
         _write_manifest(folder, replace(manifest, parity=parity))
+        step()
+        layers = layer_errors(source, open_bundle(folder), gate_images.spread(_LAYERED).pixels(spec))
+        write_report(folder, manifest, Findings(report, layers, table, planned))
         step()
     return report
 
 
 def calibrate(checkpoint: Path | str, images: Path | str, *, seed: int = 0) -> Record:
-    """Measure a checkpoint on images; saved as ``calibration.json`` beside it, the record makes exports without them.
+    """Measure a checkpoint's tower and decoder on images.
+
+    Saved as ``calibration.json`` beside the checkpoint, the record makes exports without images.
 
     Raises `CheckpointError` or `SceneError` when one of the two cannot be used.
     """
     source = open_checkpoint(checkpoint)
     tower = build_tower(source.model.config, source.weights())
-    return _measured(source, tower, open_images(images, source.model.config.image_spec), seed)
+    given = open_images(images, source.model.config.image_spec)
+    record = replace(_measured(source, tower, given, seed), strangeness=_check_suited(source, given))
+    return _with_decoder(source, record, given)
 
 
 def fit_familiar(
@@ -154,13 +187,32 @@ def fit_familiar(
     source = open_checkpoint(checkpoint)
     spec = source.model.config.image_spec
     sets = [one if isinstance(one, ImageSet) else open_images(one, spec) for one in images]
+    described = [describe_images(one.source, _encoder(source), one.spread(each).pixels(spec)) for one in sets]
+    return fit_familiarity(described, checkpoint=source.sha256, seed=seed)
 
+
+def _encoder(source: Checkpoint) -> Encode:
     @torch.inference_mode()
     def encode(pixels: FloatArray) -> FloatArray:
         return source.model.encode_images(torch.from_numpy(pixels)).numpy()
 
-    described = [describe_images(one.source, encode, one.spread(each).pixels(spec)) for one in sets]
-    return fit_familiarity(described, checkpoint=source.sha256, seed=seed)
+    return encode
+
+
+def _check_suited(source: Checkpoint, images: ImageSet) -> float | None:
+    """Refuse images of another sensor than those of training; None where no profile of these weights can tell."""
+    fitted = _beside(source)
+    if fitted is None:
+        return None
+    return round(check_suited(images, source.model.config.image_spec, fitted.familiarity, _encoder(source)), 3)
+
+
+def _beside(source: Checkpoint) -> Fitted | None:
+    """The profiles beside a checkpoint, if they are of its weights."""
+    if not (source.path / familiar.PROFILE_NAME).is_file():
+        return None
+    fitted = load_fitted(source.path, source.decoder.hidden)
+    return fitted if fitted.checkpoint == source.sha256 else None
 
 
 def _check(checkpoint: Path, output: Path) -> None:
@@ -175,6 +227,14 @@ def _check(checkpoint: Path, output: Path) -> None:
         raise BundleError(f"{output}: there is no folder {parent} that can be written to: make it first")
     if output.is_symlink() or (output.exists() and not _replaceable(output)):
         raise BundleError(f"{output}: exists and is not a bundle: choose another place for the bundle")
+
+
+def _check_plannable(precision: Precision, target: Target) -> None:
+    """Refuse a scan of layers where there is nothing to choose, or no other kernel to choose."""
+    if not recipe_for(precision, target).integer_tower:
+        raise GmrtError(f"{precision} quantises nothing, so there is nothing to scan or plan: ask for int8 or int4")
+    if target == "tensorrt":
+        raise GmrtError("a plan layer by layer is made for the targets cpu and cuda only: leave its limits out")
 
 
 def _replaceable(output: Path) -> bool:
@@ -213,7 +273,14 @@ def _measured(source: Checkpoint, tower: ir.Model, images: ImageSet, seed: int) 
         source=images.source,
         seed=seed,
         checkpoint=source.sha256,
+        sensors=pictures.sensors,
     )
+
+
+def _with_decoder(source: Checkpoint, record: Record, images: ImageSet) -> Record:
+    """Add what goes through the decoder when it is shown and asked about images."""
+    samples = answered(source.model, source.processor, images.split(record.seed)[0])
+    return replace(record, decoder=measure_decoder(source.model.decoder, samples, images.source))
 
 
 def _pixel_range(spec: ImageSpec) -> tuple[float, float]:
@@ -230,18 +297,23 @@ def _write(
     tower: ir.Model,
     record: Record | None,
     images: ImageSet,
+    planned: Plan | None = None,
 ) -> Manifest:
-    """Write every file of the bundle; its parity record is still empty."""
+    """Write every file of the bundle; its parity record holds the plan, if there is one, and nothing else.
+
+    ``images`` are those that a static decoder's smoothing is searched on.
+    """
     recipe, spec, config = recipe_for(precision, target), source.decoder, source.model.config
     if target == "tensorrt":
         # An engine's capacities end where its buckets do.
         spec = replace(spec, max_length=buckets_for(spec.max_length)[-1])
     calibration = None if record is None else record.summary() | {"tensors": record.ranges()}
     if recipe.static:
-        decoder, smoothing = _static_decoder(source, spec, images)
+        assert record is not None  # a static precision has an integer tower
+        decoder, smoothing = calibrated_decoder(source, spec, record, images)
         calibration = {**(calibration or {}), "smoothing": smoothing}
     else:
-        decoder = _decoder(source, spec, recipe, target)
+        decoder = plain_decoder(source, spec, recipe, target, {} if planned is None else planned.layers)
     _save(tower, folder / VISION)
     _save(decoder, folder / DECODER)
     heads = build_heads(source.weights("regression."), config.measures, spec.hidden) if config.measures else None
@@ -262,7 +334,7 @@ def _write(
         target=target,
         min_onnxruntime=MIN_ONNXRUNTIME,
         files=files,
-        vision=_graph_spec(tower, VISION, recipe.words["vision"]),
+        vision=replace(_graph_spec(tower, VISION, recipe.words["vision"]), fits_16_bits=recipe.integer_tower),
         decoder=_graph_spec(decoder, DECODER, recipe.words["decoder"]),
         heads=None if heads is None else _heads_spec(heads, config.measures),
         embeddings=EmbeddingsSpec(TABLE, scale, recipe.words["embeddings"]),
@@ -275,11 +347,11 @@ def _write(
         prompt=source.processor.prompt_layout,
         coordinates=COORDINATES,
         calibration=calibration,
-        parity={},
+        parity={} if planned is None else {"plan": planned.to_dict()},
         provenance=_provenance(source),
         locator=LOCATOR if config.places else None,
         confidence=load_confidence(source.path, source.sha256),
-        profiles=_profiles(tower, heads, spec) if target == "tensorrt" else (),
+        profiles=bundle_profiles(tower, heads, spec) if target == "tensorrt" else (),
     )
     if target == "tensorrt":
         graphs = {"vision": tower, "decoder": decoder, **({} if heads is None else {"heads": heads})}
@@ -288,54 +360,15 @@ def _write(
     return manifest
 
 
-def _decoder(source: Checkpoint, spec: DecoderSpec, recipe: Recipe, target: Target) -> ir.Model:
-    """The decoder's graph in the dialect of its target."""
-    weights, rope = source.weights("decoder."), source.rope(spec.max_length)
-    if target == "tensorrt":
-        return build_standard_decoder(
-            spec, weights, rope, linear=recipe.linear, head=recipe.head, product=recipe.activations
-        )
-    return build_decoder(spec, weights, rope, linear=recipe.linear, head=recipe.head, dtype=recipe.activations)
-
-
-def _static_decoder(source: Checkpoint, spec: DecoderSpec, images: ImageSet) -> tuple[ir.Model, dict[str, Any]]:
-    """The decoder in W8A8, calibrated on the checkpoint's own answers about images, and how it was smoothed."""
-    shown = images.spread(_ANSWERED).pixels(source.model.config.image_spec)
-    asked = gate_questions(source)
-    embeds = [case.embeds for pixels in shown for case in answer_cases(source, pixels, asked)]
-    absmax = input_absmax(source.model.decoder, embeds)
-    weights, rope = source.weights("decoder."), source.rope(spec.max_length)
-    smoothing = search_alpha(spec, weights, rope, absmax, embeds[:: max(1, len(embeds) // 6)])
-    return static_decoder(spec, weights, rope, absmax, smoothing.alpha), smoothing.to_dict()
-
-
-def _profiles(tower: ir.Model, heads: ir.Model | None, spec: DecoderSpec) -> tuple[Profile, ...]:
-    """The shapes that engines are built for."""
-    ((_, *image),) = (value.shape for value in tower.graph.inputs)
-    fixed = [fixed_profile("vision", "vision", {"pixels": (1, *image)})]
-    if heads is not None:
-        fixed.append(fixed_profile("heads", "heads", {"last_hidden": (1, spec.hidden)}))
-    decoders = decoder_profiles(
-        buckets_for(spec.max_length),
-        layers=spec.layers,
-        kv_heads=spec.kv_heads,
-        head_dim=spec.head_dim,
-        hidden=spec.hidden,
-    )
-    return (*fixed, *decoders)
-
-
 def _add_familiar(folder: Path, manifest: Manifest, source: Checkpoint, given: ImageSet | Record | None) -> Manifest:
     """Put profiles of familiar images into a bundle, where there are any to be had."""
-    fitted: Fitted | None = None
     if isinstance(given, ImageSet) and len(given.pictures) >= familiar.MINIMUM:
         backend = create_backend(open_bundle(folder), "cpu")
         shown = given.spread(_PROFILED).pixels(manifest.image)
         described = describe_images(given.source, lambda pixels: backend.encode(pixels).embeds, shown)
-        fitted = fit_familiarity([described], checkpoint=source.sha256)
-    elif (source.path / familiar.PROFILE_NAME).is_file():
-        beside = load_fitted(source.path, manifest.hidden_size)
-        fitted = beside if beside.checkpoint == source.sha256 else None
+        fitted: Fitted | None = fit_familiarity([described], checkpoint=source.sha256)
+    else:
+        fitted = _beside(source)
     if fitted is None:
         return manifest
     spec = fitted.save_arrays(folder)
@@ -343,6 +376,16 @@ def _add_familiar(folder: Path, manifest: Manifest, source: Checkpoint, given: I
     manifest = replace(manifest, files=files, id=bundle_id(files), familiar=spec)
     _write_manifest(folder, manifest)
     return manifest
+
+
+def _bytes(manifest: Manifest) -> int:
+    """Bytes of a bundle's files, without the manifest."""
+    return sum(entry.bytes for entry in manifest.files.values())
+
+
+def _empty(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.unlink()
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:

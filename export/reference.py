@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gmrt.calibration.decoder import answer_ends
 from gmrt.export.checkpoint import Checkpoint
 from gmrt.georsmllm.model import greedy
-from gmrt.runtime.lexicon import tag_tokens
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -48,20 +48,13 @@ def answer_cases(checkpoint: Checkpoint, pixels: FloatArray, questions: Iterable
         yield _answer(checkpoint, pixels, seen, question)
 
 
-def answer_ends(checkpoint: Checkpoint) -> tuple[int, ...]:
-    """The tokens that end an answer: where a locator goes on, the tags of regions too."""
-    ends = checkpoint.processor.prompt_layout.eos_token_ids
-    tags = tag_tokens(checkpoint.processor.backend) if checkpoint.model.locator is not None else None
-    return (*ends, *(tags or ()))
-
-
 @torch.inference_mode()
 def _answer(checkpoint: Checkpoint, pixels: FloatArray, seen: tuple[Tensor, Tensor | None], question: str) -> Case:
     """Answer greedily, then read everything off one pass over prompt and answer."""
     model, processor = checkpoint.model, checkpoint.processor
     image_embeds, image_places = seen
     prompt = model.embed(torch.from_numpy(processor.encode(question).ids)[None], image_embeds)
-    answer = greedy(model, prompt, answer_ends(checkpoint), MAX_TOKENS)
+    answer = greedy(model, prompt, answer_ends(model, processor), MAX_TOKENS)
     words = model.get_input_embeddings()(torch.tensor([answer], dtype=torch.long))
     embeds = torch.cat([prompt, words], dim=1)
     out = model.decoder(inputs_embeds=embeds, use_cache=True, output_hidden_states=True)

@@ -1,22 +1,21 @@
 """INT8 of the ``standard`` dialect: static symmetric W8A8 graphs of tower and decoder from calibration records.
 
-The decoder's ranges come from the largest magnitude of every input channel of every product, seen on the checkpoint's
-own answers; `gmrt.export.smooth` moves outliers into the weights, as strongly as a search finds best for this model:
-the strength whose logits are nearest to the float decoder's (mean Kullback-Leibler divergence over calibration text).
-The head stays half precision: its input has no norm behind it that could take a scale without changing what the other
-heads read, and it decides between words that are close.
+The decoder's ranges come from the largest magnitude of every input channel of every product in the calibration record;
+`gmrt.export.smooth` moves outliers into the weights, as strongly as a search finds best for this model: the strength
+whose logits are nearest to the float decoder's (mean Kullback-Leibler divergence over calibration text). The head stays
+half precision: its input has no norm behind it that could take a scale without changing what the other heads read, and
+it decides between words that are close.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-import torch
 
 from gmrt.calibration.record import Record, TensorRange
 from gmrt.export.decoder import DecoderSpec, FloatArray, Weights
@@ -29,8 +28,6 @@ from gmrt.runtime.backends.standard import places
 
 ALPHAS = (0.4, 0.5, 0.6, 0.7, 0.8)
 """Strengths that the search tries; 0 and 1 leave all of the difficulty on one side."""
-
-_JUDGED = 6
 
 
 @dataclass(frozen=True)
@@ -58,30 +55,10 @@ def static_tower(config: Any, weights: Weights, record: Record, pixel_range: tup
     return build_tower(config, weights, layers=layers, attention="float16")
 
 
-def input_absmax(decoder: Any, embeds: Iterable[FloatArray]) -> dict[str, FloatArray]:
-    """Largest magnitude [K] of each input channel of a torch decoder's products, over sequences [S, D]."""
-    found: dict[str, FloatArray] = {}
-
-    def watch(name: str) -> Callable[..., None]:
-        def see(_module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
-            x = inputs[0].detach().abs().flatten(0, -2).amax(dim=0).float().numpy()
-            found[name] = np.maximum(found[name], x) if name in found else x
-
-        return see
-
-    hooks = []
-    for i, layer in enumerate(decoder.model.layers):
-        attention, mlp = layer.self_attn, layer.mlp
-        parts = {QKV: attention.q_proj, O_PROJ: attention.o_proj, GATE_UP: mlp.gate_proj, DOWN: mlp.down_proj}
-        hooks += [part.register_forward_pre_hook(watch(f"layers.{i}.{name}")) for name, part in parts.items()]
-    try:
-        with torch.inference_mode():
-            for sequence in embeds:
-                decoder.model(inputs_embeds=torch.from_numpy(sequence)[None])
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
+def input_absmax(record: Record, layers: int) -> dict[str, FloatArray]:
+    """Largest magnitude [K] of each input channel of a decoder's products; raises `GmrtError` where one is missing."""
+    names = (f"layers.{i}.{name}" for i in range(layers) for name in (QKV, O_PROJ, GATE_UP, DOWN))
+    return {name: record.channels(name).absmax for name in names}
 
 
 def static_decoder(
@@ -120,12 +97,11 @@ def search_alpha(
     embeds: Sequence[FloatArray],
 ) -> Smoothing:
     """Try each strength on sequences [S, D] and keep the one whose logits are nearest to the float decoder's."""
-    judged = embeds[:_JUDGED]
     plain = float_linear("float32")
-    truth = _logits(build_standard_decoder(spec, weights, rope, linear=plain, head=plain), spec, judged)
+    truth = _logits(build_standard_decoder(spec, weights, rope, linear=plain, head=plain), spec, embeds)
     tried: dict[float | None, float] = {}
     for alpha in (None, *ALPHAS):
-        found = _logits(static_decoder(spec, weights, rope, absmax, alpha), spec, judged)
+        found = _logits(static_decoder(spec, weights, rope, absmax, alpha), spec, embeds)
         tried[alpha] = float(np.mean([_divergence(a, b) for a, b in zip(truth, found, strict=True)]))
     return Smoothing(min(tried, key=lambda alpha: tried[alpha]), tried)
 

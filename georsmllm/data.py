@@ -40,6 +40,9 @@ UCM_CLASSES = {
 }
 """UC Merced's folder names (Yang and Newsam 2010) in words."""
 
+_COLUMNS = ("image", "class", "captions", "qa")
+_ROWS = 16  # read at once
+
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _PLACE = re.compile(
     r"\b((left|right|top|bottom)(most)?|(upper|lower)(most)?|(?<!made )(?<!built[ -])up|above|below|diagonal|corners?"
@@ -96,24 +99,62 @@ def class_words(name: str) -> str:
     return UCM_CLASSES.get(name) or _CAMEL.sub(" ", name).replace("_", " ").lower()
 
 
-def read_parquet(path: Path | str) -> list[Example]:
-    """Read a parquet file in the Hugging Face image convention with any of the fields class, captions, qa.
+class ParquetRows(Sequence[Example]):
+    """Rows of a parquet file in the Hugging Face image convention with any of the fields class, captions, qa.
 
-    Raises `DatasetError` when the file is missing, is not parquet, has no ``image`` column, or has no rows.
+    A few rows are in memory at a time, however large the file is. Rows are found by reading on: ask for them in rising
+    order. Raises `DatasetError` when the file is missing, is not parquet, has no ``image`` column, or has no rows.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    path = Path(path)
-    if not path.is_file():
-        raise DatasetError(f"no dataset at {path}: give a parquet file")
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DatasetError(f"{path} is not a readable parquet file ({error})") from None
-    if "image" not in table.schema.names or table.num_rows == 0:
-        raise DatasetError(f"{path} has no 'image' column or no rows; its columns are {table.schema.names}")
-    return [_example(row, f"{path.name}#{i}") for i, row in enumerate(table.to_pylist())]
+    def __init__(self, path: Path | str) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise DatasetError(f"no dataset at {path}: give a parquet file")
+        try:
+            with pq.ParquetFile(self.path) as file:
+                names, self._count = file.schema_arrow.names, file.metadata.num_rows
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DatasetError(f"{path} is not a readable parquet file ({error})") from None
+        if "image" not in names or not self._count:
+            raise DatasetError(f"{path} has no 'image' column or no rows; its columns are {names}")
+        self._columns = [name for name in _COLUMNS if name in names]
+        self._batches: Iterator[list[dict[str, Any]]] = iter(())
+        self._first, self._rows = 0, list[dict[str, Any]]()
+
+    def __len__(self) -> int:
+        """How many rows the file has."""
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return a row as an `Example`; raises IndexError behind the last one."""
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        if index < self._first or not self._rows:
+            self._batches, self._first, self._rows = self._read(), 0, []
+        while index >= self._first + len(self._rows):
+            self._first += len(self._rows)
+            self._rows = next(self._batches)
+        return _example(self._rows[index - self._first], f"{self.path.name}#{index}")
+
+    def _read(self) -> Iterator[list[dict[str, Any]]]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            with pq.ParquetFile(self.path, buffer_size=1 << 20) as file:
+                for batch in file.iter_batches(_ROWS, columns=self._columns, use_threads=False):
+                    yield batch.to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            raise DatasetError(f"{self.path} is not a readable parquet file ({error})") from None
+
+
+def read_parquet(path: Path | str) -> list[Example]:
+    """Read all of a parquet file; see `ParquetRows` for what it holds and what is raised."""
+    rows = ParquetRows(path)
+    return [rows[index] for index in range(len(rows))]
 
 
 def _example(row: dict[str, Any], where: str) -> Example:

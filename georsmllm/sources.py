@@ -10,6 +10,7 @@ and, for any of them,
 
     images: "0:160"                          only these of its images, from the first up to before the last
     kinds: [presence, comp, count]           only published questions of these kinds
+    agreed: 2                                only the two captions of an image that agree best with its others
     tiles: {size: 256, per_image: 6, seed: 0}    random crops instead of the images (`gmrt.georsmllm.crops`)
     weight: 2                                how often an image is drawn in a pass; 1 when it is not given
 """
@@ -27,6 +28,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from gmrt.georsmllm.agreement import most_agreed
 from gmrt.georsmllm.conditions import Category
 from gmrt.georsmllm.crops import tiles
 from gmrt.georsmllm.data import DatasetError, Example
@@ -64,6 +66,7 @@ class Source:
     captions: str = ""
     images: str = ""
     kinds: tuple[str, ...] = ()
+    agreed: int = 0
     tiles: Tiles | None = None
     weight: float = 1.0
 
@@ -123,6 +126,7 @@ def check_source(spec: Spec) -> Source:
     given: dict[str, Any] = {
         **{key: str(value) for key, value in spec.items() if value is not None},
         "kinds": (kinds,) if isinstance(kinds, str) else tuple(map(str, kinds)),
+        "agreed": _agreed(spec),
         "weight": _number(spec, "weight", spec.get("weight", 1.0)),
         "tiles": _tiles(spec),
     }
@@ -140,6 +144,9 @@ def read_source(spec: Spec) -> list[Example]:
     """
     source = check_source(spec)
     examples = _select(_read(source), source)
+    if source.agreed:
+        kept = most_agreed([example.captions for example in examples], source.agreed)
+        examples = [replace(example, captions=few) for example, few in zip(examples, kept, strict=True)]
     if source.tiles:
         cut = source.tiles
         streams = [np.random.default_rng((cut.seed, number)) for number in range(len(examples))]
@@ -165,6 +172,13 @@ def _number(spec: Mapping[str, Any], name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e6:
         raise DatasetError(f"source {dict(spec)}: {name} must be a number above 0, got {value!r}")
     return float(value)
+
+
+def _agreed(spec: Mapping[str, Any]) -> int:
+    given = spec.get("agreed", 0)
+    if isinstance(given, bool) or not isinstance(given, int) or given < 0:
+        raise DatasetError(f"source {dict(spec)}: agreed is how many captions to keep of an image, got {given!r}")
+    return given
 
 
 def _tiles(spec: Mapping[str, Any]) -> Tiles | None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from gmrt.runtime.errors import PointsError
-from gmrt.runtime.points import Region, has_regions, parse_regions
+from gmrt.runtime.files import write_whole
+from gmrt.runtime.places import Frame, Place, places_in
+from gmrt.runtime.points import NONE, Region, has_regions, parse_regions
 
 FinishReason = Literal["stop", "length"]
 
@@ -27,7 +31,12 @@ class Answer:
     ``precision`` and ``provider``.
     ``strangeness`` is how unlike the calibration images the image is, above 1 for `unfamiliar` ones; None where the
     bundle cannot tell. ``value`` is the number of a scalar answer in its ``unit``, from the regression head, and None
-    for an answer in words; there ``confidence`` is that of having understood what is measured.
+    for an answer in words; there ``confidence`` is that of having understood what is measured. ``scene`` says what was
+    drawn of the image (`gmrt.runtime.scene.Scene.summary`), of a pair one after the other.
+    ``frame`` is what was asked about, in the file's pixels and on Earth, and None for pixels without a file's size.
+    ``found`` are the places behind the answer with the score of each, where a locator gave them or tiles were put
+    together; `places` are these, or those that the text spells. ``tiles`` accounts for a scene that was walked tile by
+    tile (`gmrt.runtime.walk`).
     """
 
     image: str | tuple[str, ...] | None
@@ -41,6 +50,10 @@ class Answer:
     strangeness: float | None = None
     value: float | None = None
     unit: str = ""
+    scene: Mapping[str, Any] | tuple[Mapping[str, Any], ...] | None = None
+    frame: Frame | None = None
+    found: tuple[Place, ...] | None = None
+    tiles: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
         return self.text
@@ -49,6 +62,34 @@ class Answer:
     def unfamiliar(self) -> bool:
         """Whether the image is unlike anything that the model was calibrated on, so that the answer means little."""
         return self.strangeness is not None and self.strangeness > 1
+
+    @property
+    def is_location(self) -> bool:
+        """Whether the text is a location: regions, or none."""
+        return has_regions(self.text) or self.text.strip() == NONE
+
+    @cached_property
+    def places(self) -> tuple[Place, ...]:
+        """What the answer names or counted, in pixels of the file and with scores; raises `PointsError` as `points`.
+
+        Unlike ``points`` these are not rounded to the grid of a scene that is larger than what the model saw at once.
+        """
+        if self.found is not None:
+            return self.found
+        if self.frame is None:
+            return ()
+        return places_in(self.frame, self.points, [self.confidence] * len(self.points))
+
+    def to_geojson(self, path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+        """The answer as a FeatureCollection of RFC 7946, also written to ``path`` where one is given.
+
+        See `gmrt.runtime.features.features` for what it holds, with and without a georeference.
+        """
+        from gmrt.runtime.features import collection, to_text
+
+        if path is not None:
+            write_whole(Path(path), to_text([self]))
+        return collection([self])
 
     @cached_property
     def points(self) -> tuple[Region, ...]:
@@ -71,6 +112,7 @@ class Answer:
             "prompt": self.prompt,
             "text": self.text,
             "points": [{"kind": region.kind, "points": [list(p) for p in region.points]} for region in self.points],
+            "places": [place.to_dict() for place in self.places],
             "value": self.value,
             "unit": None if self.value is None else self.unit,
             "confidence": self.confidence,
@@ -80,6 +122,8 @@ class Answer:
             "model": dict(self.model),
             "unfamiliar": self.unfamiliar,
             "strangeness": self.strangeness,
+            "scene": list(self.scene) if isinstance(self.scene, tuple) else self.scene,
+            **({} if self.tiles is None else {"tiles": dict(self.tiles)}),
         }
 
 

@@ -10,6 +10,7 @@ Bytes = 2 · layers · kv_heads · head_dim · bytes per number · capacity · b
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +110,20 @@ class KVCache:
         forked = self._empty(capacity or self.capacity, batch)
         forked.restore(self.snapshot())
         return forked
+
+    def rows(self, start: int, stop: int) -> KVCache:
+        """Return a cache over some of the rows, in the same memory: what happens to either happens to both."""
+        part = copy(self)
+        part.buffers = tuple(buffer[start:stop] for buffer in self.buffers)
+        part.lengths = self.lengths[start:stop]
+        return part
+
+    def copy_row(self, source: int, target: int) -> None:
+        """Make a row hold exactly the tokens of another one."""
+        length = self.lengths[source]
+        for buffer in self.buffers:
+            buffer[target, :, :length] = buffer[source, :, :length]
+        self.lengths[target] = length
 
     def _empty(self, capacity: int, batch: int) -> KVCache:
         return KVCache(self.geometry, capacity, batch)

@@ -26,6 +26,10 @@ class SceneError(GmrtError, ValueError):
     """An image or raster that cannot be turned into the three bands that the model sees."""
 
 
+class NoDataError(SceneError):
+    """A raster, or a window of one, in which every pixel is masked, transparent or nodata."""
+
+
 class SceneNotFoundError(GmrtError, FileNotFoundError):
     """No file at the given path."""
 

@@ -104,7 +104,7 @@ class Locator:
     def count(self, hidden: FloatArray, seen: Maps) -> Located:
         """The places of all that the question that left ``hidden`` [D] asks to count."""
         maps, geometry, _ = self.maps(hidden, seen)
-        return find_regions(maps, geometry, -1.0, "point")
+        return find_regions(maps, geometry, -1.0, "box")
 
     def _split(self, places: FloatArray) -> tuple[FloatArray, FloatArray]:
         maps = np.tensordot(self._weights["cells.weight"], places, 1) + self._weights["cells.bias"][:, None, None]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, cast, get_args
 
 from gmrt.runtime.confidence import Knots, read_knots
@@ -70,12 +70,17 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """One ONNX graph: its file, its precision in words, and its inputs and outputs by name."""
+    """One ONNX graph: its file, its precision in words, and its inputs and outputs by name.
+
+    ``fits_16_bits`` says that no sum of two of its 8-bit products passes 16 bits, so that kernels without VNNI are
+    exact on it as they are.
+    """
 
     file: str
     precision: str
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
+    fits_16_bits: bool = field(default=False, kw_only=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest's object."""
@@ -88,6 +93,7 @@ class GraphSpec:
             "precision": self.precision,
             "inputs": tensors(self.inputs),
             "outputs": tensors(self.outputs),
+            "fits_16_bits": self.fits_16_bits,
         }
 
 
@@ -411,6 +417,7 @@ def _graph(components: Mapping[str, Any], name: str) -> GraphSpec:
         precision=read_text(data, "precision"),
         inputs={key: _tensor(key, value) for key, value in read_object(data, "inputs").items()},
         outputs={key: _tensor(key, value) for key, value in read_object(data, "outputs").items()},
+        fits_16_bits=data.get("fits_16_bits") is True,
     )
 
 

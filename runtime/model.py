@@ -10,42 +10,54 @@ instead of waiting. A stream counts as working from its first event until it is 
 
 from __future__ import annotations
 
-import math
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from functools import cached_property
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gmrt.runtime.answer import Answer, Event, Finished, FinishReason, TextEvent
+from gmrt.runtime.ahead import made_ahead
+from gmrt.runtime.answer import Answer, Event, Finished, TextEvent
 from gmrt.runtime.backends import Backend, Decoder, Encoded, create_backend
+from gmrt.runtime.batch import Batch, Job
 from gmrt.runtime.bundle import Bundle, open_bundle
-from gmrt.runtime.confidence import apply_knots
-from gmrt.runtime.errors import BundleError, BusyError, PromptError, SceneError
+from gmrt.runtime.errors import (
+    BusyError,
+    GmrtError,
+    PromptError,
+    SceneError,
+    SceneNotFoundError,
+    SceneReadError,
+)
 from gmrt.runtime.familiar import WARNING
 from gmrt.runtime.generate import decode_tokens
 from gmrt.runtime.image import FloatArray, prepare
 from gmrt.runtime.locator import Locator, Maps
 from gmrt.runtime.memory import parse_size, plan_memory
 from gmrt.runtime.peaks import Located
-from gmrt.runtime.points import Kind, format_regions
-from gmrt.runtime.prefixes import PrefixStore, prefix_key
-from gmrt.runtime.prompt import Prompt
-from gmrt.runtime.request import Options, Request, make_request
-from gmrt.runtime.scalar import format_value
+from gmrt.runtime.places import Frame, frame_of
+from gmrt.runtime.points import Kind
+from gmrt.runtime.prefixes import Prefilled, Prefiller
+from gmrt.runtime.reply import Reply
+from gmrt.runtime.request import Decoding, Options, Request, make_request
 from gmrt.runtime.scene import Scene, read_scene, scene_hash
+from gmrt.runtime.series import AHEAD, Outcome, Series, Source
 
-__all__ = ["SHIPPED", "Answer", "Event", "Finished", "Model", "TextEvent", "View", "load"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["SHIPPED", "Answer", "Event", "Finished", "Model", "Outcome", "TextEvent", "View", "load"]
 
 SHIPPED = Path(__file__).parent.parent / "models" / "georsmllm-nano-int8"
 """The bundle that comes with the package."""
 
 _PREFIX_BYTES = 16 << 20
-"""Budget for image prefixes that are not in use: a dozen images of the nano model, a handful of a larger one."""
+"""Budget for image prefixes: a dozen images of the nano model, a handful of a larger one."""
 
 
 def load(
@@ -70,17 +82,18 @@ def load(
 class Model:
     """A loaded bundle. Make one with `load`.
 
-    ``bundle`` is what it was loaded from; ``max_capacity`` bounds prompt and answer together, in tokens.
+    ``bundle`` is what it was loaded from, ``load_ms`` how long that took; ``max_capacity`` bounds prompt and answer
+    together, and the rows of a batch together, in tokens.
     """
 
     def __init__(self, bundle: Bundle, backend: Backend, *, max_capacity: int, load_ms: float) -> None:
         self.max_capacity = max_capacity
         self.bundle = bundle
         self._backend = backend
-        self._load_ms = load_ms
+        self.load_ms = load_ms
         self._eos = frozenset(bundle.manifest.prompt.eos_token_ids)
         self._lock = threading.Lock()
-        self._prefixes = PrefixStore(_PREFIX_BYTES)
+        self._prefiller = Prefiller(bundle, _PREFIX_BYTES)
         self._decoder: Decoder | None = None
         self._resident: str | None = None  # key of the prefix that the decoder's cache holds, and nothing else
 
@@ -105,43 +118,151 @@ class Model:
         return self._backend.provider
 
     @property
+    def backend(self) -> Backend:
+        """What runs the graphs, for whoever measures them one by one."""
+        return self._backend
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Sentences that the user should know about how this bundle runs here."""
         return self._backend.notes
 
-    def look(self, source: str | os.PathLike[str] | Scene, bands: str | Sequence[int | str] | None = None) -> View:
-        """Read an image, or take a scene, and encode it once; ``bands`` chooses what is drawn of a file.
+    def look(
+        self, source: Source, bands: str | Sequence[int | str] | None = None, composite: str | None = None
+    ) -> View:
+        """Read an image, or take a scene, and encode it once; ``bands`` and ``composite`` as in `read_scene`.
 
         Raises `SceneError` and its kin for an image that cannot be read, `BusyError`.
         """
-        return self._look((source,), bands)
+        return self._look((source,), bands, composite)
 
-    def compare(self, before: str | os.PathLike[str] | Scene, after: str | os.PathLike[str] | Scene) -> View:
+    def compare(self, before: Source, after: Source) -> View:
         """Read and encode a pair, in this order, for questions about the two; raises as `look` does.
 
-        Raises `PromptError` when the model was trained on single images only.
+        The second image is brought onto the grid of the first (`gmrt.runtime.pairing.align`), so that answers lie in
+        the pixels of the first. Raises `SceneError` when the two do not lie over each other, and `PromptError` when the
+        model was trained on single images only.
         """
         if self.bundle.manifest.prompt.max_images < 2:
             raise PromptError("this model was trained on one image at a time: look at the two one after the other")
-        return self._look((before, after), None)
+        from gmrt.runtime.pairing import align
 
-    def _look(self, sources: Sequence[str | os.PathLike[str] | Scene], bands: str | Sequence[int | str] | None) -> View:
-        started = perf_counter()
-        if bands is not None and any(isinstance(source, Scene) for source in sources):
-            raise SceneError("bands are chosen when a file is read, and this is a scene: give bands to read_scene")
-        scenes = tuple(s if isinstance(s, Scene) else read_scene(s, bands=bands) for s in sources)
-        pixels = np.stack([prepare(scene.rgb, self.bundle.manifest.image, scene.valid) for scene in scenes])
-        read_ms = _since(started)
+        scenes = [each if isinstance(each, Scene) else read_scene(each) for each in (before, after)]
+        return self._look(align(*scenes))
+
+    def ask_each(
+        self,
+        sources: Iterable[Source],
+        prompts: str | Sequence[str],
+        *,
+        bands: str | Sequence[int | str] | None = None,
+        composite: str | None = None,
+        **options: Unpack[Decoding],
+    ) -> Generator[Outcome, None, None]:
+        """Ask the same about many images: an `Outcome` for each, in order, as soon as it is complete.
+
+        ``bands`` and ``composite`` as in `read_scene`; ``options`` are those of `View.stream`. Reading and preparing
+        run in a thread of their own, at most `AHEAD` images ahead, in which ``sources`` is iterated too; answers are
+        decoded together (`gmrt.runtime.batch`). So memory does not grow with the number of images.
+
+        Raises at once what `View.stream` raises; an image that cannot be read is an outcome with an ``error``, and
+        every other failure is raised where it happens. Closing the iterator stops the work.
+        """
+        asked = (prompts,) if isinstance(prompts, str) else tuple(prompts)
+        held = Options(**options)
+        if not asked:
+            raise PromptError("no prompt given: ask at least one")
+        capacity = max(self.request(prompt, held, 1).capacity for prompt in asked)
+
+        def read(source: Source) -> _Read:
+            try:
+                return source, self._see((source,), bands, composite)
+            except (SceneError, SceneNotFoundError, SceneReadError) as error:
+                return source, error
+
+        return self._outcomes(made_ahead(sources, read, AHEAD), asked, held, capacity)
+
+    def _outcomes(
+        self, images: Generator[_Read, None, None], prompts: Sequence[str], options: Options, capacity: int
+    ) -> Generator[Outcome, None, None]:
+        """Encode and answer images that a thread reads."""
+        with self._working(), closing(images):
+            series = Series(
+                self._batch(capacity, self._backend.max_batch),
+                len(prompts),
+                lambda number: self.request(prompts[number], options, 1),
+            )
+            yield from series.outcomes(
+                (source, seen if isinstance(seen, GmrtError) else self._view(seen)) for source, seen in images
+            )
+
+    def ask_many(self, view: View, prompts: Sequence[str], options: Options) -> list[Answer]:
+        """Answer many prompts about one view together; see `View.ask_many`."""
+        requests = [self.request(prompt, options, len(view.scenes)) for prompt in prompts]
+        if not requests:
+            return []
+        jobs = [Job(at, view, request) for at, request in enumerate(requests)]
         with self._working():
-            started = perf_counter()
+            batch = self._batch(max(request.capacity for request in requests), len(jobs))
+            return [answer for _, answer in sorted(batch.answers(jobs), key=lambda found: found[0])]
+
+    def _batch(self, capacity: int, jobs: int) -> Batch:
+        """A wide cache for so many jobs, within the bound that holds for one answer; what one answer had is freed."""
+        self._decoder = self._resident = None
+        return Batch(
+            self._backend,
+            self.bundle,
+            rows=max(1, min(jobs, self._backend.max_batch, self.max_capacity // capacity)),
+            capacity=capacity,
+            prefill=self._prefill,
+            reply=partial(Reply, self),
+        )
+
+    def request(self, prompt: str, options: Options, images: int) -> Request:
+        """Check a question about so many images; see `gmrt.runtime.request.make_request`."""
+        return make_request(prompt, options, bundle=self.bundle, images=images, max_capacity=self.max_capacity)
+
+    def _look(
+        self,
+        sources: Sequence[Source],
+        bands: str | Sequence[int | str] | None = None,
+        composite: str | None = None,
+    ) -> View:
+        # Making the tower's session takes as long as reading a picture, and does not hold the interpreter.
+        tower = threading.Thread(target=self._prepare_vision, name="gmrt-tower")
+        tower.start()
+        try:
+            seen = self._see(sources, bands, composite)
+        finally:
+            tower.join()
+        with self._working():
+            return self._view(seen)
+
+    def _prepare_vision(self) -> None:
+        """Load the tower if that can be done; what keeps it from being loaded is raised where it is needed."""
+        started = perf_counter()
+        with suppress(GmrtError):
             self._backend.prepare_vision()
-            self._load_ms += _since(started)
-            started = perf_counter()
-            encoded = self._backend.encode(pixels)
-            timings = {"read": read_ms, "vision": _since(started)}
+        self.load_ms += _since(started)
+
+    def _see(self, sources: Sequence[Source], bands: str | Sequence[int | str] | None, composite: str | None) -> _Seen:
+        """Read and prepare images; touches nothing of the model that changes, so that a thread may call it."""
+        started = perf_counter()
+        if (bands or composite) is not None and any(isinstance(source, Scene) for source in sources):
+            raise SceneError("bands are chosen when a file is read, and this is a scene: give bands to read_scene")
+        scenes = tuple(s if isinstance(s, Scene) else read_scene(s, bands=bands, composite=composite) for s in sources)
+        pixels = np.stack([prepare(scene.rgb, self.bundle.manifest.image, scene.valid) for scene in scenes])
+        return _Seen(scenes, pixels, tuple(map(scene_hash, scenes)), _since(started))
+
+    def _view(self, seen: _Seen) -> View:
+        """Encode what was read."""
+        self._prepare_vision()
+        started = perf_counter()
+        encoded = self._backend.encode(seen.pixels)
+        timings = {"read": seen.read_ms, "vision": _since(started)}
         familiar = self.bundle.familiar
-        strangeness = None if familiar is None else max(map(familiar.strangeness, encoded.embeds, pixels))
-        return View(self, scenes, encoded, timings, strangeness)
+        strangeness = None if familiar is None else max(map(familiar.strangeness, encoded.embeds, seen.pixels))
+        return View(self, seen.scenes, encoded, timings, strangeness, seen.hashes)
 
     @contextmanager
     def _working(self) -> Iterator[None]:
@@ -157,131 +278,74 @@ class Model:
     def run(self, view: View, request: Request) -> Iterator[Event]:
         """Run one request as events; whatever happens, the cache is left holding the image prefix alone."""
         with self._working():
-            started = perf_counter()
             decoder = self._decoder_for(request.capacity)
-            reused = self._load_prefix(decoder, view, request.prompt)
+            key = self._prefiller.key(view.hashes, request.prompt)
+            if self._resident != key:
+                self._resident = None
+                decoder.cache.truncate(0)
             try:
-                yield from self._events(decoder, view, request, reused, started)
+                prefilled = self._prefill(decoder, view, request)
+                self._resident = key
+                yield from self._events(decoder, view, request, prefilled)
             finally:
                 decoder.cache.truncate(request.prompt.prefix)
 
-    def _events(self, decoder: Decoder, view: View, request: Request, reused: int, started: float) -> Iterator[Event]:
-        """Prefill the question and decode the answer, over a cache that holds the image prefix."""
-        prompt = request.prompt
-        last = np.array([[len(prompt.suffix_ids) - 1]])
-        logits = decoder.prefill(self.bundle.table.lookup(prompt.suffix_ids)[None], last)[0, 0]
-        hidden, scalar = decoder.last_hidden, request.scalar
-        prefill_ms = _since(started)
+    def _prefill(self, decoder: Decoder, view: View, request: Request) -> Prefilled:
+        return self._prefiller.prefill(decoder, request.prompt, view.hashes, view.encoded.embeds)
+
+    def _events(self, decoder: Decoder, view: View, request: Request, prefilled: Prefilled) -> Iterator[Event]:
+        """Decode the answer to a prompt that the cache holds."""
+        reply = Reply(self, view, request, prefilled)
         tokens = decode_tokens(
             decoder,
             self.bundle.table,
-            logits,
+            prefilled.logits,
             sampler=request.sampler,
             constraint=request.constraint,
             eos=self._eos,
             max_tokens=request.max_tokens,
-            rewind_to=prompt.prefix,
+            rewind_to=request.prompt.prefix,
         )
-        shown: list[str] = []
-        ended, count, logprob, decode_ms, started, last_id = False, 0, 0.0, 0.0, perf_counter(), 0
+        decode_ms, started, last_id = 0.0, perf_counter(), 0
         with closing(tokens):
-            for last_id, value in tokens:
-                count += 1
-                logprob += value
-                ended = last_id in self._eos
-                # A choice is shown in one piece, as it was given, once it is made; a scalar as its number; a place as
-                # the locator finds it.
-                silent = ended or request.choice or (scalar is not None and scalar.hides(last_id))
-                silent = silent or (request.locator is not None and request.locator.hides(last_id))
-                piece = "" if silent else request.text.push(last_id)
+            for token in tokens:
+                last_id = token.id
+                piece = reply.take(token)
                 if piece:
-                    shown.append(piece)
                     decode_ms += _since(started)
                     yield TextEvent(piece, last_id)
                     started = perf_counter()
-                if request.text.stopped:
-                    ended = True
+                if reply.ended:
                     break
-        rest = request.text.finish() if request.choice is None else request.choice.chosen or ""
-        confidence = float(np.exp(logprob / count))
-        if request.locator is not None and request.locator.kind is not None and hidden is not None:
-            found = view.find(hidden[0, 0], request.locator.kind, request.max_regions)
-            rest = format_regions(found.regions)
-            confidence *= found.confidence
-        number, unit = None, ""
-        if scalar is not None and scalar.counts and hidden is not None:
-            found = view.count(hidden[0, 0])
-            number, rest = float(len(found.regions)), str(len(found.regions))
-            confidence *= found.confidence
-        elif scalar is not None and scalar.index is not None and hidden is not None:
-            number, unit = self._measured(hidden[0], scalar.index)
-            rest = format_value(number, unit)
+        rest = reply.finish()
         decode_ms += _since(started)
         if rest:
-            shown.append(rest)
             yield TextEvent(rest, last_id)
-        held = request.constraint
-        complete = ended or (held is not None and held.finished)
-        reason: FinishReason = "stop" if complete and not (held is not None and held.cut) else "length"
-        yield Finished(
-            Answer(
-                image=view.image,
-                prompt=request.question,
-                text="".join(shown),
-                confidence=apply_knots(confidence, self.bundle.manifest.confidence),
-                finish_reason=reason,
-                tokens={"prompt": len(prompt.ids), "reused": reused, "generated": count},
-                timings={"load": self._load_ms, **view.timings, "prefill": prefill_ms, "decode": decode_ms},
-                model={"id": self.id, "precision": self.precision, "provider": self.provider},
-                strangeness=view.strangeness,
-                value=number,
-                unit=unit,
-            )
-        )
+        yield Finished(reply.answer(decode_ms))
 
-    def _measured(self, hidden: FloatArray, index: int) -> tuple[float, str]:
-        """One of the bundle's measures and its unit, from the last hidden state [1, D] of the prompt."""
-        heads = self.bundle.manifest.heads
-        assert heads is not None  # a guard over scalars comes with a head
-        value = float(self._backend.measure(hidden)[0, index])
-        if not math.isfinite(value):
-            raise BundleError(f"{heads.file}: returned a number that is not finite: export at another precision")
-        return value, heads.measures[index].unit
+    def measure(self, hidden: FloatArray) -> FloatArray:
+        """Run the bundle's regression head on hidden states float32 [n, D]: values [n, K] in their units."""
+        return self._backend.measure(hidden)
 
     def _decoder_for(self, capacity: int) -> Decoder:
         """Return a decoder whose cache holds ``capacity`` tokens, a new and larger one when need be."""
         if self._decoder is None or self._decoder.cache.capacity < capacity:
-            self._put_away()
-            self._decoder = None  # the old buffers go before the new ones come
+            self._decoder = self._resident = None  # the old buffers go before the new ones come
             self._decoder = self._backend.bind(self._backend.new_cache(capacity))
         return self._decoder
 
-    def _put_away(self) -> None:
-        """Move the prefix that the cache holds to the store."""
-        if self._decoder is not None and self._resident is not None:
-            self._prefixes.put(self._resident, self._decoder.cache.snapshot())
-        self._resident = None
 
-    def _load_prefix(self, decoder: Decoder, view: View, prompt: Prompt) -> int:
-        """Make the cache hold exactly the prompt's image prefix; returns how many of its tokens were reused.
+class _Seen(NamedTuple):
+    """Images that were read and prepared: ``pixels`` float32 [N, 3, H, W] for the tower, and hashes of the scenes."""
 
-        A prefix is always prefilled by itself, so a cold one and a reused one are the same numbers.
-        """
-        ids = prompt.ids[: prompt.prefix]
-        key = prefix_key(self.id, self.bundle.manifest.image, view.hashes, ids)
-        if self._resident == key:
-            return prompt.prefix
-        self._put_away()
-        decoder.cache.truncate(0)
-        snapshot = self._prefixes.get(key)
-        if snapshot is not None:
-            decoder.cache.restore(snapshot)
-        else:
-            embeds = self.bundle.table.lookup(ids)
-            embeds[ids == self.bundle.manifest.prompt.image_token_id] = view.encoded.embeds.reshape(-1, embeds.shape[1])
-            decoder.prefill(embeds[None], np.zeros((1, 0), np.int64))
-        self._resident = key
-        return 0 if snapshot is None else prompt.prefix
+    scenes: tuple[Scene, ...]
+    pixels: FloatArray
+    hashes: tuple[str, ...]
+    read_ms: float
+
+
+_Read = tuple[Source, _Seen | GmrtError]
+"""An image of many, as it was given and as it was read, or why it could not be."""
 
 
 class View:
@@ -298,14 +362,15 @@ class View:
         scenes: tuple[Scene, ...],
         encoded: Encoded,
         timings: Mapping[str, float],
-        strangeness: float | None = None,
+        strangeness: float | None,
+        hashes: tuple[str, ...],
     ) -> None:
         self.model = model
         self.scenes = scenes
         self.encoded = encoded
         self.timings = timings
         self.strangeness = strangeness
-        self.hashes = tuple(scene_hash(scene) for scene in scenes)
+        self.hashes = hashes
 
     def find(self, hidden: FloatArray, kind: Kind, max_regions: int | None) -> Located:
         """What the bundle's locator finds for a question, by the last hidden state [D] of its prompt."""
@@ -325,6 +390,11 @@ class View:
         assert places is not None  # and a locator with a tower that has places
         return locator, locator.look(places)
 
+    @cached_property
+    def frame(self) -> Frame:
+        """What the grid of answers lies over: the image, of a pair the second, or the window that it is."""
+        return frame_of(self.scenes[-1])
+
     @property
     def image(self) -> str | tuple[str, ...] | None:
         """The path of the image, the paths of a pair, None when there is no file."""
@@ -332,6 +402,12 @@ class View:
         if len(paths) != len(self.scenes):
             return None
         return paths[0] if len(paths) == 1 else paths
+
+    @property
+    def scene(self) -> Mapping[str, Any] | tuple[Mapping[str, Any], ...]:
+        """What was drawn of the image, of a pair one after the other."""
+        summaries = tuple(scene.summary() for scene in self.scenes)
+        return summaries[0] if len(summaries) == 1 else summaries
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -403,15 +479,17 @@ class View:
         )
         return self._run(prompt, options)
 
+    def ask_many(self, prompts: Sequence[str], **options: Unpack[Decoding]) -> list[Answer]:
+        """Ask many things about this image at once: an answer to each prompt, in order.
+
+        They are decoded together, which takes less time than one after the other, and equal the answers of `ask` as
+        `gmrt.runtime.batch` says. ``options`` are those of `stream`, for all prompts; raises as it does, and
+        `BusyError`.
+        """
+        return self.model.ask_many(self, prompts, Options(**options))
+
     def _run(self, prompt: str, options: Options) -> Iterator[Event]:
-        request = make_request(
-            prompt,
-            options,
-            bundle=self.model.bundle,
-            images=len(self.scenes),
-            max_capacity=self.model.max_capacity,
-        )
-        return self.model.run(self, request)
+        return self.model.run(self, self.model.request(prompt, options, len(self.scenes)))
 
 
 def _since(started: float) -> float:

@@ -1,37 +1,28 @@
-"""From a dataset that GDAL has open to eight-bit pixels and a mask.
-
-Pixels depend on nothing but pixels: the same values as PNG, GeoTIFF, COG or VRT give the identical array. Values of
-eight bits are taken as they are; all others are stretched linearly, once for the whole scene and with one pair of
-limits for its three bands, so that neither a tile nor a band changes colour against its neighbours.
+"""Opening rasters and pictures by GDAL, and writing PNG.
 
 Importing this module imports rasterio, which takes longer than the rest of the runtime together: import it lazily.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import stat
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader, MemoryFile
 
 from gmrt.runtime.errors import SceneError, SceneNotFoundError, SceneReadError
 
 ByteArray = npt.NDArray[np.uint8]
-BoolArray = npt.NDArray[np.bool_]
 
-_SAMPLES = 1 << 20  # values that the limits of a stretch are measured on
 _MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
 _EXACT = 1 << 27  # pixels up to which a reduction reads every pixel, so that stored overviews cannot change the result
 
@@ -41,6 +32,8 @@ _REMOTE = re.compile(
 )
 # Not a plain file: an address, one of GDAL's virtual file systems, a subdataset such as NETCDF:"file.nc":name.
 _INDIRECT = re.compile(r"/vsi|[A-Za-z][\w+.-]+:")
+_FOLDED = re.compile(r"^((?:/vsi\w+/)?(?:https?|ftp|s3|gs|az|adls|oss|swift|hdfs)):/(?!/)")
+_ARCHIVE = re.compile(r"(/vsi(?:zip|tar|gzip|7z|rar)/)([^/]+)/")
 # A local file may name others on the network (a VRT's sources, a WMS description). With a proxy that does not exist
 # GDAL opens no socket for them: only what the caller names is fetched.
 _OFFLINE = {
@@ -50,33 +43,68 @@ _OFFLINE = {
 }
 
 
-@contextmanager
-def open_raster(path: str | os.PathLike[str], max_side: int) -> Iterator[DatasetReader]:
-    """Open ``path`` for reading with at most ``max_side`` pixels a side.
+class Source:
+    """A raster that is open: its ``name``, rasterio's ``dataset``, and a way to reduce it that no overview changes."""
 
-    The network is used only when ``path`` itself is an address on it. Stored overviews are used only for rasters that
-    are remote or huge. Raises `SceneNotFoundError` or `SceneError`.
+    def __init__(self, name: str, dataset: DatasetReader, *, remote: bool = False) -> None:
+        self.name = name
+        self.dataset = dataset
+        self._remote = remote
+        self._exact: DatasetReader | None = None
+
+    def reducible(self) -> DatasetReader:
+        """The dataset to read at less than its size: without its overviews, unless it is remote or huge.
+
+        Nobody knows how stored overviews were made: with them the same pixels would be another picture as a COG. A
+        JPEG 2000 file is left its own, which are what the whole is coded by.
+        """
+        dataset = self.dataset
+        small = dataset.width * dataset.height <= _EXACT and not self._remote
+        if not small or dataset.driver.startswith("JP2") or not dataset.overviews(1):
+            return dataset
+        if self._exact is None:
+            self._exact = rasterio.open(self.name, OVERVIEW_LEVEL="NONE")
+        return self._exact
+
+    def close(self) -> None:
+        """Close what `reducible` opened."""
+        if self._exact is not None:
+            self._exact.close()
+
+
+@contextmanager
+def open_source(path: str | os.PathLike[str]) -> Iterator[Source]:
+    """Open ``path`` for reading.
+
+    The network is used only when ``path`` itself is an address on it. Raises `SceneNotFoundError` or `SceneError`.
     """
-    name = os.fspath(path)
+    name = plain_path(path)
     remote = _REMOTE.search(name) is not None
     _check_file(name)
     with quiet(**({"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} if remote else _OFFLINE)):
         try:
             dataset = rasterio.open(name)
-            width, height = dataset.width, dataset.height
-            if max(width, height) > max_side and width * height <= _EXACT and not remote:
-                dataset.close()
-                dataset = rasterio.open(name, OVERVIEW_LEVEL="NONE")
         except RasterioError as error:
-            reason = _reason(error, name)
-            why = "" if "not recognized" in reason else f" ({reason})"
+            said = reason(error, name)
+            why = "" if "not recognized" in said else f" ({said})"
+            if name.lower().endswith(".zip"):
+                why = f"; name a file in it, as /vsizip/{name}/…"
             raise SceneError(f"{name}: is not an image or raster that can be opened{why}") from None
-        with dataset:
-            yield dataset
+        with dataset, closing(Source(name, dataset, remote=remote)) as source:
+            yield source
+
+
+def plain_path(path: str | os.PathLike[str]) -> str:
+    """A path as text; a slash of an address or before an archive that pathlib has folded away is put back."""
+    name = _FOLDED.sub(r"\1://", os.fspath(path))
+    found = _ARCHIVE.match(name)
+    if found and not Path(found[2]).exists() and Path(f"/{found[2]}").exists():
+        return f"{found[1]}/{name[len(found[1]) :]}"
+    return name
 
 
 @contextmanager
-def open_image(data: bytes) -> Iterator[DatasetReader]:
+def open_image(data: bytes) -> Iterator[Source]:
     """Open the bytes of a JPEG or PNG file. Raises `SceneError`."""
     driver = next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)
     if driver is None:
@@ -85,39 +113,9 @@ def open_image(data: bytes) -> Iterator[DatasetReader]:
         try:
             dataset = rasterio.open(memory.name, driver=driver)
         except RasterioError as error:
-            raise SceneError(
-                f"image: its {len(data)} bytes are a broken {driver} file ({_reason(error, '')})"
-            ) from None
+            raise SceneError(f"image: its {len(data)} bytes are a broken {driver} file ({reason(error, '')})") from None
         with dataset:
-            yield dataset
-
-
-def read_pixels(
-    dataset: DatasetReader, indexes: tuple[int, ...], shape: tuple[int, int], source: str
-) -> tuple[ByteArray, BoolArray, tuple[str, ...]]:
-    """Read one (grey) or three bands as uint8 [H, W, 3] with ``shape`` = (H, W), and a mask bool [H, W].
-
-    Masked pixels are zero. The third value is a sentence for each thing that was done to the values. ``source`` is
-    what messages call the file. Raises `SceneError` for complex values and for a raster without any data, and
-    `SceneReadError` for one that fails to be read.
-    """
-    kinds = [dataset.dtypes[index - 1] for index in indexes]
-    if any(kind.startswith("complex") for kind in kinds):
-        raise SceneError(
-            f"{source}: its values are complex ({kinds[0]}), and a picture needs real ones: convert it first"
-        )
-    try:
-        rgb, valid, notes = _read(dataset, indexes, kinds, shape)
-    except (RasterioError, MemoryError) as error:
-        raise SceneReadError(
-            f"{source}: opens, but its pixels cannot be read ({_reason(error, source)}); "
-            "it is damaged or incomplete: copy it again"
-        ) from None
-    if not valid.any():
-        raise SceneError(f"{source}: holds no data: every pixel is masked, transparent or nodata")
-    if not valid.all():
-        rgb[~valid] = 0  # what lies under a mask differs between formats, and is not part of the scene
-    return rgb, valid, notes
+            yield Source("image", dataset)
 
 
 def encode_png(rgb: ByteArray, *, level: int = 6) -> bytes:
@@ -127,88 +125,6 @@ def encode_png(rgb: ByteArray, *, level: int = 6) -> bytes:
         with memory.open(driver="PNG", width=width, height=height, count=3, dtype="uint8", zlevel=level) as dataset:
             dataset.write(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
         return bytes(memory.read())
-
-
-def stretch(values: npt.NDArray[Any], low: float, high: float) -> ByteArray:
-    """Map ``low``…``high`` linearly to 0…255, rounded and clipped, as uint8 of the same shape.
-
-    NaN becomes 0, and a flat scene (low = high) mid-grey.
-    """
-    if high <= low:
-        return np.full(values.shape, 128, dtype=np.uint8)
-    exact = values.dtype.itemsize <= 2 or values.dtype == np.float32
-    scaled = values.astype(np.float32 if exact else np.float64)
-    with np.errstate(over="ignore"):  # what overflows lies far beyond the limits, and is clipped
-        scaled -= low
-        scaled *= 255.0 / (high - low)
-    if values.dtype.kind == "f":
-        np.nan_to_num(scaled, copy=False, nan=0.0)
-    return np.rint(np.clip(scaled, 0.0, 255.0, out=scaled), out=scaled).astype(np.uint8)
-
-
-def _read(
-    dataset: DatasetReader, indexes: tuple[int, ...], kinds: list[str], shape: tuple[int, int]
-) -> tuple[ByteArray, BoolArray, tuple[str, ...]]:
-    palette = _palette(dataset, indexes)
-    # The mean of two palette indexes is a third colour that neither pixel has.
-    resampling = Resampling.average if palette is None else Resampling.nearest
-    options = {"indexes": list(indexes), "out_shape": (len(indexes), *shape), "resampling": resampling}
-    values = dataset.read(**options, out_dtype=np.result_type(*kinds))
-    if all(flags == [MaskFlags.all_valid] for flags in dataset.mask_flag_enums):
-        present = np.ones(values.shape, dtype=np.bool_)
-    else:
-        present = np.asarray(dataset.read_masks(**options), dtype=np.bool_)
-    if palette is not None:
-        colours = palette[values[0]]
-        return colours[:, :, :3].copy(), present[0] & (colours[:, :, 3] > 0), ("The colours are those of its palette.",)
-    if values.dtype.kind == "f":
-        present[~np.isfinite(values)] = False
-    # A zero in one band of three is a dark pixel; any other nodata value in one band leaves nothing to draw.
-    dark = all(dataset.nodatavals[index - 1] == 0 for index in indexes)
-    valid: BoolArray = np.logical_or.reduce(present) if dark else np.logical_and.reduce(present)
-    if not valid.any():
-        return np.zeros((*shape, 3), dtype=np.uint8), valid, ()
-    notes: tuple[str, ...] = () if len(indexes) == 3 else ("One band, shown in grey.",)
-    if values.dtype == np.uint8:
-        low, high, note = _bit_range(dataset, indexes[0])
-    else:
-        low, high, note = _limits(values, present & valid)
-    if note:
-        values = np.stack([stretch(band, low, high) for band in values])
-        notes = (*notes, note)
-    rgb = np.ascontiguousarray(np.broadcast_to(values, (3, *shape)).transpose(1, 2, 0), dtype=np.uint8)
-    return rgb, valid, notes
-
-
-def _palette(dataset: DatasetReader, indexes: tuple[int, ...]) -> ByteArray | None:
-    """Colour table [N, 4] of a single palette band, N large enough for its dtype; entries it lacks are transparent."""
-    if len(indexes) != 1 or dataset.colorinterp[indexes[0] - 1] is not ColorInterp.palette:
-        return None
-    table = np.zeros((256 if dataset.dtypes[indexes[0] - 1] == "uint8" else 65536, 4), dtype=np.uint8)
-    for index, colour in dataset.colormap(indexes[0]).items():
-        table[index] = colour
-    return table
-
-
-def _bit_range(dataset: DatasetReader, index: int) -> tuple[float, float, str]:
-    """Range of bytes that hold fewer than eight bits (a 1-bit PNG has 0 and 1); no sentence when they hold eight."""
-    bits = int(dataset.tags(index, ns="IMAGE_STRUCTURE").get("NBITS", 8))
-    return 0.0, float(2**bits - 1), "" if bits >= 8 else f"Values of {bits} bit were scaled to 0…255."
-
-
-def _limits(values: npt.NDArray[Any], present: BoolArray) -> tuple[float, float, str]:
-    """Percentiles 2 and 98 of the scene's valid values, all bands together, on an even sample of them."""
-    step = max(1, math.isqrt(values.size // _SAMPLES))
-    sample = values[:, ::step, ::step][present[:, ::step, ::step]]
-    if sample.size == 0:  # the few valid pixels fall between the samples
-        sample = values[present]
-    low, high = (float(limit) for limit in np.percentile(sample.astype(np.float64), (2, 98)))
-    words = "percentiles 2 and 98"
-    if low == high:  # one value nearly everywhere: the rest is the picture
-        low, high, words = float(sample.min()), float(sample.max()), "lowest and highest"
-    if low == high:
-        return low, high, f"Every value ({values.dtype}) is {low:g}, shown as mid-grey."
-    return low, high, f"Values ({values.dtype}) were stretched from {low:g}…{high:g}, their {words}, to 0…255."
 
 
 def _check_file(name: str) -> None:
@@ -223,6 +139,8 @@ def _check_file(name: str) -> None:
         raise SceneReadError(f"{name}: cannot be read ({error.strerror})") from None
     if stat.S_ISDIR(mode):
         raise SceneError(f"{name}: is a folder, and an image is needed: name one of the files in it")
+    if stat.S_ISREG(mode) and Path(name).stat().st_size == 0:
+        raise SceneError(f"{name}: is empty, it has 0 bytes: copy it again")
     if not stat.S_ISREG(mode):
         raise SceneError(f"{name}: is not a regular file, and an image is needed")
 
@@ -236,7 +154,21 @@ def quiet(**options: str) -> Iterator[None]:
         yield
 
 
-def _reason(error: BaseException, name: str) -> str:
+def taken_at(dataset: DatasetReader) -> str:
+    """A sentence with the position in a picture's EXIF, where a drone or a telephone was; empty without one."""
+    tags = dataset.tags()
+    place = []
+    for name, reference in (("Latitude", "NS"), ("Longitude", "EW")):
+        parts = re.findall(r"\(([\d.]+)\)", tags.get(f"EXIF_GPS{name}", ""))
+        side = tags.get(f"EXIF_GPS{name}Ref", "").strip().upper()
+        if len(parts) != 3 or side not in tuple(reference):
+            return ""
+        degrees, minutes, seconds = map(float, parts)
+        place.append((degrees + minutes / 60 + seconds / 3600) * (1 if side == reference[0] else -1))
+    return f"Taken at latitude {place[0]:.6f}, longitude {place[1]:.6f} (EXIF): the place of the camera."
+
+
+def reason(error: BaseException, name: str) -> str:
     """GDAL's own words on what went wrong, without the name that our sentence has given already."""
     said = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0].split(" (")[0]
     return said.removeprefix(f"{name}: ").removeprefix(f"{Path(name).name}, ").rstrip(".")

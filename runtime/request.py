@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 from gmrt.runtime.bundle import Bundle
 from gmrt.runtime.cache import planned_capacity
@@ -24,6 +25,22 @@ MAX_TOKENS = 256
 A caption takes 30 tokens and 31 boxes take 156; twice the room of 128 costs the nano model 0.8 MB, and that only once
 it is written to: the cache is untouched memory until then, and a step takes as long in a cache of 384 as in one of 256.
 """
+
+
+class Decoding(TypedDict, total=False):
+    """The fields of `Options` as keywords."""
+
+    max_tokens: int | None
+    temperature: float
+    top_k: int
+    top_p: float
+    seed: int
+    stop: str | Sequence[str]
+    choices: Sequence[str] | None
+    yes_no: bool
+    number: bool
+    points: bool | Kind
+    max_regions: int | None
 
 
 @dataclass(frozen=True)

@@ -6,29 +6,25 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gmrt.runtime.bands import Band, choose
 from gmrt.runtime.errors import SceneError
+from gmrt.runtime.placement import Placement
 
 if TYPE_CHECKING:
     from affine import Affine
-    from rasterio.io import DatasetReader
+
+    from gmrt.runtime.reader import SceneReader
 
 ByteArray = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
-
-_SPHEROID = re.compile(r'SPHEROID\["[^"]*",([\d.]+)')
-_WGS84_RADIUS = 6378137.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +33,13 @@ class Scene:
 
     ``rgb`` is uint8 [H, W, 3] and ``valid`` bool [H, W], False where there is no data; both are read-only. ``crs`` is
     an authority code or WKT, ``transform`` the affine from the array's pixels (column, row; corners at whole numbers)
-    to it; either is None where the file has none. ``source_size`` is the file's (width, height) in pixels, ``gsd`` the
-    metres on the ground per pixel of the file, None without a CRS. ``bands`` are the names of the bands drawn,
-    ``composite`` says in words what they were drawn as, and ``notes`` holds a sentence for each thing that was done to
-    the values and for each thing that the file lacks.
+    to it; either is None where the file has none. ``placement`` is the way from the array's pixels to the CRS and back,
+    an affine or another, None where nothing places them. ``source_size`` is the file's (width, height) in pixels,
+    ``gsd`` the metres on the ground per pixel of the file, None without a CRS. ``bands`` are the names of the bands
+    drawn and ``wavelengths`` their centres in nanometres, None where nobody says; ``composite`` says in words what they
+    were drawn as, and ``notes`` holds a sentence for each thing that was done to the values and for each thing that the
+    file lacks. ``window`` is the part of the file that the array covers, as column, row, width and height in the file's
+    pixels; None for all of it.
     """
 
     rgb: ByteArray
@@ -53,31 +52,61 @@ class Scene:
     bands: tuple[str, ...]
     composite: str
     notes: tuple[str, ...]
+    placement: Placement | None = None
+    window: tuple[int, int, int, int] | None = None
+    wavelengths: tuple[float | None, ...] = ()
 
     def __post_init__(self) -> None:
         """Seal the arrays: a scene is shared between questions and keyed by its pixels."""
         self.rgb.setflags(write=False)
         self.valid.setflags(write=False)
 
+    def summary(self) -> dict[str, Any]:
+        """What was drawn, and as what, for an answer in JSON."""
+        return {
+            "bands": list(self.bands),
+            "wavelengths_nm": list(self.wavelengths or (None,) * len(self.bands)),
+            "composite": self.composite,
+            "notes": list(self.notes),
+        }
+
+
+@contextmanager
+def open_scene(
+    path: str | os.PathLike[str], *, bands: str | Sequence[int | str] | None = None, composite: str | None = None
+) -> Iterator[SceneReader]:
+    """Open a raster, a picture or a product for reading it window by window; arguments and errors as `read_scene`."""
+    from gmrt.runtime.raster import plain_path
+    from gmrt.runtime.reader import open_reader
+
+    with open_reader(plain_path(path), bands=bands, composite=composite) as reader:
+        yield reader
+
 
 def read_scene(
-    path: str | os.PathLike[str], *, bands: str | Sequence[int | str] | None = None, max_side: int = 4096
+    path: str | os.PathLike[str],
+    *,
+    bands: str | Sequence[int | str] | None = None,
+    composite: str | None = None,
+    max_side: int = 4096,
 ) -> Scene:
-    """Read a raster or picture that GDAL can open as a `Scene` of at most ``max_side`` pixels a side.
+    """Read a raster or picture that GDAL can open, or a product, as a `Scene` of at most ``max_side`` pixels a side.
 
-    ``bands`` chooses what is drawn (see `gmrt.runtime.bands.choose`); without it the file must say which bands are
-    red, green and blue, or have just one. A larger raster is averaged down, and ``transform`` scaled with it. The
-    network is used only when ``path`` itself is an address on it.
+    A product is a folder or a file of metadata that stands for several rasters (`gmrt.runtime.products`). ``bands``
+    chooses what is drawn or says which band is which, ``composite`` what they are drawn as (see
+    `gmrt.runtime.bands.choose`); without them the file must say which bands are which, or have just one. A larger
+    raster is averaged down, and ``transform`` scaled with it. The network is used only when ``path`` itself is an
+    address on it.
 
     Raises `SceneNotFoundError` when there is no such file; `SceneError` when it is not a raster, holds nothing that
     can be drawn, or does not say which bands are which; `SceneReadError` when it is damaged.
     """
-    from gmrt.runtime.raster import open_raster
-
     if max_side < 1:
         raise SceneError(f"max_side must be at least 1 pixel, got {max_side}")
-    with open_raster(path, max_side) as dataset:
-        return _scene(dataset, os.fspath(path), bands, max_side)
+    with open_scene(path, bands=bands, composite=composite) as reader:
+        width, height = reader.size
+        factor = min(1.0, max_side / max(width, height))
+        return reader.read(shape=(max(1, round(height * factor)), max(1, round(width * factor))))
 
 
 def decode_image(data: bytes) -> Scene:
@@ -86,9 +115,10 @@ def decode_image(data: bytes) -> Scene:
     Raises `SceneError` when the bytes are not such a file and `SceneReadError` when they are incomplete.
     """
     from gmrt.runtime.raster import open_image
+    from gmrt.runtime.reader import SceneReader
 
-    with open_image(data) as dataset:
-        return _scene(dataset, None, None, max(dataset.width, dataset.height))
+    with open_image(data) as source:
+        return SceneReader.of_file(source, None, None, None).read()
 
 
 def scene_from_array(rgb: npt.ArrayLike, valid: npt.ArrayLike | None = None) -> Scene:
@@ -113,66 +143,3 @@ def scene_hash(scene: Scene) -> str:
     digest.update(np.ascontiguousarray(scene.rgb).data)
     digest.update(np.packbits(scene.valid).data)
     return digest.hexdigest()
-
-
-def ground_sample_distance(transform: Affine, crs: Any, size: tuple[int, int]) -> float | None:
-    """Metres on the ground per pixel: the side of a square with the area of a pixel at the scene's centre.
-
-    ``crs`` is rasterio's, ``size`` (width, height). Degrees are measured along the parallel and the meridian of the
-    centre, on a sphere with the ellipsoid's equatorial radius; a Mercator map, whose scale grows with latitude, is
-    divided by cosh(y / radius). None for a CRS of another kind, or when the numbers make no sense.
-    """
-    wkt = crs.to_wkt()
-    radius = float(found.group(1)) if (found := _SPHEROID.search(wkt)) else _WGS84_RADIUS
-    side = math.sqrt(abs(transform.determinant))
-    y = transform.d * size[0] / 2 + transform.e * size[1] / 2 + transform.f
-    if crs.is_geographic:
-        radians = crs.units_factor[1]
-        side *= radians * radius * math.sqrt(max(math.cos(y * radians), 0.0))
-    elif crs.is_projected:
-        metres = crs.linear_units_factor[1]
-        side *= metres
-        if 'PROJECTION["Mercator' in wkt:
-            side /= math.cosh(min(abs(y) * metres / radius, 100.0))
-    else:
-        return None
-    return side if 0 < side < math.inf else None
-
-
-def _scene(dataset: DatasetReader, path: str | None, asked: str | Sequence[int | str] | None, max_side: int) -> Scene:
-    from gmrt.runtime.raster import read_pixels
-
-    source = path or "image"
-    described = zip(dataset.colorinterp, dataset.descriptions, strict=True)
-    bands = [Band(index, colour.name, text) for index, (colour, text) in enumerate(described, 1)]
-    if not bands:
-        inside = f"; it holds {', '.join(dataset.subdatasets[:4])}: name one of them" if dataset.subdatasets else ""
-        raise SceneError(f"{source}: has no bands{inside}")
-    choice = choose(bands, asked=asked, stem=Path(source).stem, source=source)
-    width, height = dataset.width, dataset.height
-    factor = min(1.0, max_side / max(width, height))
-    shape = max(1, round(height * factor)), max(1, round(width * factor))
-    rgb, valid, notes = read_pixels(dataset, choice.indexes, shape, source)
-    if shape != (height, width):
-        notes = (*notes, f"Reduced from {width} × {height} to {shape[1]} × {shape[0]} pixels.")
-    crs, transform, gsd, placed = _place(dataset, shape)
-    size = (width, height)
-    return Scene(rgb, valid, crs, transform, path, size, gsd, choice.names, choice.composite, (*notes, *placed))
-
-
-def _place(
-    dataset: DatasetReader, shape: tuple[int, int]
-) -> tuple[str | None, Affine | None, float | None, tuple[str, ...]]:
-    """CRS, transform of the reduced pixels, ground sample distance, and a sentence where these do not say it all."""
-    size = (dataset.width, dataset.height)
-    crs = dataset.crs
-    if not crs and dataset.transform.is_identity:
-        otherwise = "ground control points" if dataset.gcps[0] else "rational polynomials" if dataset.rpcs else ""
-        note = f"Placed by {otherwise}, which are not used yet: positions are in pixels." if otherwise else ""
-        return None, None, None, (note,) if note else ()
-    a, b, c, d, e, f = dataset.transform[:6]
-    across, down = size[0] / shape[1], size[1] / shape[0]
-    transform = type(dataset.transform)(a * across, b * down, c, d * across, e * down, f)
-    if not crs:
-        return None, transform, None, ()
-    return crs.to_string(), transform, ground_sample_distance(dataset.transform, crs, size), ()

@@ -194,7 +194,8 @@ def _ask_on_tiles(predictor: Predictor, scene: Scene, asked: Sequence[Asked], si
     tiles = tiles_of(width, height, size)
     given: list[list[Given]] = []
     for tile in tiles:
-        part = slice(tile.y0, tile.y1), slice(tile.x0, tile.x1)
+        column, row, across, down = tile
+        part = slice(row, row + down), slice(column, column + across)
         look = predictor.look(scene_from_array(scene.rgb[part], scene.valid[part]))
         given.append([look.ask(one.question, one.max_tokens) for one in asked])
     for one, parts in zip(asked, zip(*given, strict=True), strict=True):
@@ -203,7 +204,7 @@ def _ask_on_tiles(predictor: Predictor, scene: Scene, asked: Sequence[Asked], si
         yield Item(
             one,
             Given(
-                text=format_regions(merge(found)),
+                text=format_regions(merge(found, width, height)),
                 confidence=float(np.exp(np.mean([np.log(max(part.confidence, 1e-9)) for part in parts]))),
                 cut=any(part.cut for part in parts),
                 ms=sum(part.ms for part in parts),

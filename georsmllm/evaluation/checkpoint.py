@@ -162,6 +162,13 @@ class _TorchDecoder:
         """Append the token in ``embeds``."""
         self.logits = self.run(torch.from_numpy(self.embeds))[0][None, None]
 
+    @torch.inference_mode()
+    def prefill(self, embeds: npt.NDArray[np.float32], logits_at: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Append embeds [1, S, D]; returns logits [1, n, V] at ``logits_at`` [1, n]."""
+        out = self._decoder.model(inputs_embeds=torch.from_numpy(embeds), past_key_values=self._past, use_cache=True)
+        wanted: npt.NDArray[np.float32] = self._decoder.lm_head(out.last_hidden_state[:, logits_at[0]]).numpy()
+        return wanted
+
     def truncate(self, length: int) -> None:
         """Forget every token from position ``length`` on."""
         if extra := self._past.get_seq_length() - length:

@@ -65,11 +65,11 @@ def is_image(path: Path) -> bool:
 
 def image_size(source: ImageSource) -> tuple[float, float]:
     """Width and height in pixels, from the file's header. Raises `UnusableError` when it is no image."""
-    from gmrt.runtime.raster import open_image, open_raster
+    from gmrt.runtime.raster import open_image, open_source
 
     try:
-        with open_image(source) if isinstance(source, bytes) else open_raster(source, 1 << 30) as dataset:
-            return float(dataset.width), float(dataset.height)
+        with open_image(source) if isinstance(source, bytes) else open_source(source) as opened:
+            return float(opened.dataset.width), float(opened.dataset.height)
     except GmrtError as error:
         raise UnusableError(str(error)) from None
 

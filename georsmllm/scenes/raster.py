@@ -169,8 +169,8 @@ def bounds(points: FloatArray) -> Box:
 
 def area_of(points: FloatArray) -> float:
     """Area of a polygon (shoelace formula), never negative."""
-    x, y = points.T
-    twice = np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1]) + x[-1] * y[0] - x[0] * y[-1]
+    x, y = points[:, 0], points[:, 1]
+    twice = x[:-1].dot(y[1:]) - x[1:].dot(y[:-1]) + x[-1] * y[0] - x[0] * y[-1]
     return abs(float(twice)) / 2
 
 

@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 import gmrt
-from gmrt.cli import doctor, evaluate, export, infer, sample, train, verify
+from gmrt.cli import bench, build, doctor, evaluate, export, infer, plan, sample, train, verify, watch
 from gmrt.runtime.errors import GmrtError
 
 app = typer.Typer(
@@ -32,6 +32,10 @@ app.command("export")(export.export)
 app.command("verify")(verify.verify)
 app.command("eval")(evaluate.evaluate)
 app.command("train")(train.train)
+app.command("build")(build.build)
+app.command("plan")(plan.plan)
+app.command("bench")(bench.bench)
+app.command("watch")(watch.watch)
 app.command("sample")(sample.sample)
 app.command("doctor")(doctor.doctor)
 

@@ -41,6 +41,7 @@ def doctor(bundle: BundleOption = None, output_format: FormatOption = "text") ->
         Check("gmrt", "ok", gmrt.__version__),
         Check("python", "ok", f"{platform.python_version()} on {platform.machine()}"),
         _memory(),
+        *jetson_checks(),
         *_packages(),
     ]
     if not any(check.status == "wrong" for check in checks):  # the rest imports those packages
@@ -120,13 +121,48 @@ def _cpu() -> Check:
 
 def _memory() -> Check:
     """What the kernel says is available, which counts reclaimable caches; a container may allow less."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
+    from gmrt.runtime.memory import read_status
+
+    available, total = read_status("MemAvailable"), read_status("MemTotal")
+    if available is None or total is None:
         return Check("memory", "note", f"unavailable on {sys.platform}")
-    kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
-    available, total = (f"{kib[name] / 2**20:.1f} GiB" for name in ("MemAvailable", "MemTotal"))
-    return Check("memory", "ok", f"{available} available of {total}")
+    return Check("memory", "ok", f"{available / 2**30:.1f} GiB available of {total / 2**30:.1f} GiB")
+
+
+def jetson_checks(root: Path = Path("/")) -> list[Check]:
+    """What a Jetson says about itself, and what of it would cost speed or memory; nothing on another machine."""
+    from gmrt.runtime.telemetry import Sensors, read_jetson
+
+    found = read_jetson(root)
+    if found is None:
+        return []
+    known = f"{found.board.title} in the table" if found.board else "not in the table of gmrt plan --board"
+    checks = [Check("board", "ok" if found.board else "note", f"{found.model}; {known}")]
+    if found.l4t is None:
+        checks.append(Check("jetpack", "note", "no /etc/nv_tegra_release: in a container, mount it to have it named"))
+    else:
+        checks.append(Check("jetpack", "ok", f"{found.jetpack or 'unknown JetPack'}, Jetson Linux {found.l4t}"))
+    if found.mode is None:
+        checks.append(Check("power mode", "note", "unknown: run sudo nvpmodel -q"))
+    else:
+        fast = "MAXN" in found.mode
+        advice = "" if fast else "; the fastest is MAXN: sudo nvpmodel -m 0, where the power supply allows it"
+        checks.append(Check("power mode", "ok" if fast else "note", found.mode + advice))
+    swap = f"{found.swap / 2**30:.1f} GiB{' of compressed memory (zram)' if found.swap_is_zram else ''}"
+    few = found.memory < 8 << 30 and (found.swap == 0 or found.swap_is_zram)
+    advice = "; engines of larger models need a swap file while they are built" if few else ""
+    checks.append(Check("swap", "note" if few else "ok", swap + advice))
+    if found.cma is not None:
+        free = "" if found.cma_free is None else f", {found.cma_free / 2**20:.0f} free"
+        checks.append(Check("cma", "ok", f"{found.cma / 2**20:.0f} MiB reserved for devices{free}"))
+    reading = Sensors(root).read()
+    watts = reading.total_watts
+    hottest = max(reading.celsius.values(), default=None)
+    said = [f"{watts:.1f} W now" if watts is not None else "no power monitor"]
+    said += [f"{hottest:.0f} °C at most"] if hottest is not None else []
+    said += [f"{name} at {hertz / 1e6:.0f} MHz" for name, hertz in reading.hertz.items()]
+    checks.append(Check("sensors", "ok" if watts is not None else "note", ", ".join(said)))
+    return checks
 
 
 def _bundle(path: Path | None) -> Check:

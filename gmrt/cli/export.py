@@ -26,16 +26,36 @@ def export(
             "or generated scenes.",
         ),
     ] = None,
+    scan: Annotated[
+        bool, typer.Option("--scan", help="Measure what each layer costs when it alone is quantised; into the report.")
+    ] = False,
+    max_size: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Plan each layer's precision so that the bundle fits, e.g. 10MiB; scans."),
+    ] = None,
+    min_cosine: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Plan each layer's precision so that the logits' cosine is predicted to be so; scans.",
+        ),
+    ] = None,
     output: OutputOption = None,
     seed: SeedOption = 0,
 ) -> None:
     """Export a checkpoint as a bundle and print the bundle's path. Needs the extras export and cpu."""
     with needing("export,cpu"):
         from gmrt.export.pipeline import export_bundle
+        from gmrt.export.plan import Bounds
+    from gmrt.runtime.memory import parse_size
     from gmrt.runtime.model import SHIPPED
 
     checkpoint = checkpoint or SHIPPED.with_name("georsmllm-nano")
     output = output or Path(f"{checkpoint.resolve().name}-{precision}")
+    bounds = None
+    if scan or max_size is not None or min_cosine is not None:
+        bounds = Bounds(None if max_size is None else parse_size(max_size), min_cosine)
     with progress_bar("export") as progress:
         report = export_bundle(
             checkpoint,
@@ -43,6 +63,7 @@ def export(
             precision=precision,
             target=target,
             calibration=calibration,
+            bounds=bounds,
             seed=seed,
             progress=progress,
         )

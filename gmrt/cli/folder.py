@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,19 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from gmrt.cli.output import json_line, say_notes, write_atomically
-from gmrt.runtime.errors import GmrtError, PointsError, SceneError, SceneNotFoundError, SceneReadError
+from gmrt.runtime.errors import GmrtError, PointsError, SceneError, SceneNotFoundError
 
 if TYPE_CHECKING:
     from gmrt.runtime.model import Model
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
+
+
+def holds_images(path: Path) -> bool:
+    """Whether a path is a folder of images, each asked about by itself; one that is a product is one image."""
+    from gmrt.runtime.products import find_product
+
+    return path.is_dir() and find_product(str(path)) is None
 
 
 def answer_folder(
@@ -26,15 +33,16 @@ def answer_folder(
     prompts: Sequence[str],
     *,
     output: Path | None,
-    bands: str | None,
+    drawing: Mapping[str, Any],
     decoding: Mapping[str, Any],
 ) -> None:
     """Ask ``prompts`` about every image of ``folder``, sorted by name, one JSON line for each answer.
 
     With ``output`` the lines are appended to that file, and what it already answers is not asked again. What fails on
-    an image gets a line with an ``error``, is tried again by the next run, and makes the exit status 1.
+    an image gets a line with an ``error``, is tried again by the next run, and makes the exit status 1. A folder in it
+    that is a product is one image. ``drawing`` are ``bands`` and ``composite`` of `Model.look`.
     """
-    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES or _is_product(path))
     if not images:
         raise SceneNotFoundError(f"{folder}: no image in this folder; expected names ending in {', '.join(SUFFIXES)}")
     done = set() if output is None else resume(output, model)
@@ -43,34 +51,45 @@ def answer_folder(
         write: Callable[[str], object] = partial(typer.echo, nl=False)
         if output is not None:
             write = stack.enter_context(output.open("a", encoding="utf-8", buffering=1)).write
-        for image in images:
-            wanted = [prompt for prompt in prompts if (str(image), prompt) not in done]
-            for record in _answers(model, image, wanted, bands, decoding) if wanted else ():
+        waiting = [image for image in images if any((str(image), prompt) not in done for prompt in prompts)]
+        for record in _records(model, waiting, prompts, drawing, decoding):
+            if (record["image"], record["prompt"]) not in done:
                 failed |= "error" in record
                 write(json_line(record))
     if failed:
         raise typer.Exit(1)
 
 
-def _answers(
-    model: Model, image: Path, prompts: Sequence[str], bands: str | None, decoding: Mapping[str, Any]
-) -> Iterator[dict[str, Any]]:
-    """Yield a record for each prompt; one with an ``error`` where this image or this answer is at fault."""
+def _is_product(path: Path) -> bool:
     try:
-        view = model.look(image, bands=bands)
-    except (SceneError, SceneNotFoundError, SceneReadError) as error:
-        for prompt in prompts:
-            yield _failure(image, prompt, error)
-        return
-    say_notes(f"{image}: {note}" for note in view.notes)
-    for prompt in prompts:
-        try:
-            yield view.ask(prompt, **decoding).to_dict()
-        except PointsError as error:
-            yield _failure(image, prompt, error)
+        return path.is_dir() and not holds_images(path)
+    except SceneError:  # one that cannot be used: its turn comes, and with it the sentence
+        return True
 
 
-def _failure(image: Path, prompt: str, error: GmrtError) -> dict[str, Any]:
+def _records(
+    model: Model,
+    images: Sequence[Path],
+    prompts: Sequence[str],
+    drawing: Mapping[str, Any],
+    decoding: Mapping[str, Any],
+) -> Iterator[dict[str, Any]]:
+    """Yield a record for each image and prompt; one with an ``error`` where this image or this answer is at fault."""
+    with closing(model.ask_each(images, prompts, **drawing, **decoding)) as outcomes:
+        for image, outcome in zip(images, outcomes, strict=True):
+            if outcome.view is None:
+                for prompt in prompts:
+                    yield _failure(image, prompt, outcome.error)
+                continue
+            say_notes(f"{image}: {note}" for note in outcome.view.notes)
+            for prompt, answer in zip(prompts, outcome.answers, strict=True):
+                try:
+                    yield answer.to_dict()
+                except PointsError as error:
+                    yield _failure(image, prompt, error)
+
+
+def _failure(image: Path, prompt: str, error: GmrtError | None) -> dict[str, Any]:
     typer.echo(f"gmrt: {image}: {error}", err=True)
     return {"image": str(image), "prompt": prompt, "error": str(error)}
 

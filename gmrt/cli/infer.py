@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gmrt.cli.folder import answer_folder
-from gmrt.cli.options import BundleOption, FormatOption, OutputOption, OverlayOption, Points, ProviderOption, SeedOption
-from gmrt.cli.output import json_line, say_notes, write_atomically
+from gmrt.cli.asking import ask_series, look, opened
+from gmrt.cli.folder import answer_folder, holds_images
+from gmrt.cli.options import (
+    BundleOption,
+    CompositeOption,
+    MaskOption,
+    OutputOption,
+    OverlayOption,
+    Points,
+    ProviderOption,
+    ResultFormatOption,
+    SeedOption,
+)
+from gmrt.cli.output import say_notes
+from gmrt.cli.results import GEOGRAPHIC, Form, check_beside, draw, emit, form_of, render, say_when_cut, write_mask
+from gmrt.cli.tiles import answer_tiles, finish, overview
+from gmrt.cli.where import AoiOption, AtOption, BboxOption, RegionOption, Where, kept_within, where_of
 from gmrt.runtime.errors import PromptError, SceneError
 
 if TYPE_CHECKING:
-    from gmrt.runtime.model import Answer, Model, View
+    from gmrt.runtime.model import Answer, View
+    from gmrt.runtime.scene import Scene
 
 
 def infer(
@@ -24,15 +39,28 @@ def infer(
     ],
     ask: Annotated[list[str] | None, typer.Option(metavar="PROMPT", help="Ask this too, about the same image.")] = None,
     bundle: BundleOption = None,
-    output_format: FormatOption = "text",
+    output_format: ResultFormatOption = "text",
     output: OutputOption = None,
     overlay: OverlayOption = None,
+    mask: MaskOption = None,
     bands: Annotated[
         str | None,
         typer.Option(
-            metavar="R,G,B", help="What to see as red, green and blue: names, numbers, or red=4,green=3,blue=2."
+            metavar="R,G,B", help="What to see as red, green and blue: names, numbers, or red=4,green=3,blue=2,nir=8."
         ),
     ] = None,
+    composite: CompositeOption = None,
+    tiles: Annotated[
+        bool,
+        typer.Option("--tiles", help="Ask window by window: a large scene. With -o a cut run goes on."),
+    ] = False,
+    tile_size: Annotated[
+        int | None, typer.Option(min=16, metavar="N", help="With --tiles: pixels a side, the model's input without it.")
+    ] = None,
+    region: RegionOption = None,
+    bbox: BboxOption = None,
+    aoi: AoiOption = None,
+    at: AtOption = None,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="End an answer after this many tokens, 256 if there is room.")
     ] = None,
@@ -52,11 +80,14 @@ def infer(
         str | None, typer.Option(metavar="SIZE", help="Refuse a bundle that would need more, for example 2GiB.")
     ] = None,
 ) -> None:
-    """Ask about an image. Two images are a pair; a folder is answered image by image, as JSON lines."""
+    """Ask about an image, a pair, or more dates in order; a folder is answered image by image, as JSON lines."""
     images, prompt = split(words)
+    where = where_of(region, bbox, aoi, at)
+    form = form_of(output_format, output)
+    _check_walk(images, where, form, tiles=tiles, tile_size=tile_size)
     prompts = (prompt, *(ask or ()))
-    if overlay is not None:
-        _check_overlay(overlay, images)
+    check_beside(overlay, images, "--overlay")
+    check_beside(mask, images, "--mask")
     decoding: dict[str, Any] = {
         "max_tokens": max_tokens,
         "temperature": temperature,
@@ -71,29 +102,53 @@ def infer(
 
     model = load(bundle, provider=provider, max_memory=max_memory)
     say_notes(model.notes)
-    if images[0].is_dir():
-        answer_folder(model, images[0], prompts, output=output, bands=bands, decoding=decoding)
+    drawing = {"bands": bands, "composite": composite}
+    if holds_images(images[0]):
+        answer_folder(model, images[0], prompts, output=output, drawing=drawing, decoding=decoding)
         return
-    view = model.look(images[0], bands=bands) if len(images) == 1 else _pair(model, images, bands)
-    say_notes(view.notes)
-    if output is None and output_format == "text" and sys.stdout.isatty():
-        streamed = [_stream(view, question, decoding) for question in prompts]
-        if overlay is not None:
-            _draw(view, streamed, overlay)
-        return
-    answers = [view.ask(question, **decoding) for question in prompts]
-    if output_format == "json":
-        text = "".join(json_line(answer.to_dict()) for answer in answers)
+    failed, streamed = 0, False
+    scene: Scene | None
+    if tiles:
+        with opened(images[0], drawing) as (reader, frame):
+            say_notes(reader.notes)
+            window, outlines = where.find(frame, model.bundle.manifest.image.width) if where else (frame.window, ())
+            walked, failed = answer_tiles(
+                model, reader, prompts, decoding, size=tile_size, window=window, output=output
+            )
+            answers = kept_within(walked, outlines)
+            scene = overview(reader, window) if overlay is not None else None
+    elif len(images) > 1:
+        places = form in GEOGRAPHIC or overlay is not None or mask is not None
+        answers, scene = ask_series(model, images, prompts, decoding, drawing=drawing, where=where, places=places)
     else:
-        text = "".join(f"{answer}\n" for answer in answers)
-        for answer in answers:
-            _say_when_cut(answer)
-    if overlay is not None:
-        _draw(view, answers, overlay)
-    if output is None:
-        typer.echo(text, nl=False)
-    else:
-        write_atomically(output, text)
+        view, outlines = look(model, images, drawing, where)
+        say_notes(view.notes)
+        scene, streamed = view.scenes[-1], output is None and form == "text" and sys.stdout.isatty() and not where
+        ask_one = _stream if streamed else _ask
+        answers = kept_within([ask_one(view, question, decoding) for question in prompts], outlines)
+    content = "" if streamed else render(answers, form, series=len(images) > 2)
+    if overlay is not None and scene is not None:
+        draw(scene, answers, overlay)
+    if mask is not None:
+        write_mask(answers, mask)
+    if not streamed:
+        emit(content, output)
+    if failed:
+        raise typer.Exit(1)
+    if tiles:
+        finish(output)
+
+
+def _check_walk(images: Sequence[Path], where: Where, form: Form, *, tiles: bool, tile_size: int | None) -> None:
+    """Refuse what can only be done with one image, before anything is loaded."""
+    if tile_size is not None and not tiles:
+        raise typer.BadParameter("--tile-size is the size of the windows of --tiles: give both")
+    if tiles and (len(images) > 1 or holds_images(images[0])):
+        raise SceneError("--tiles walks one image: give one of them by name")
+    if where and holds_images(images[0]):
+        raise SceneError("a region is a part of one image: give one of the folder's images by name")
+    if form in GEOGRAPHIC and holds_images(images[0]):
+        raise SceneError(f"a folder is answered as JSON lines, and {form} is of one image: give it by name")
 
 
 def split(words: Sequence[str]) -> tuple[list[Path], str]:
@@ -105,10 +160,8 @@ def split(words: Sequence[str]) -> tuple[list[Path], str]:
     if not images:
         raise SceneError(f'no image given: put the path of an image before "{prompt}"')
     paths = [Path(image) for image in images]
-    if len(paths) > 1 and any(path.is_dir() for path in paths):
+    if len(paths) > 1 and any(holds_images(path) for path in paths):
         raise SceneError("a folder is answered image by image: give it alone, or give the images of a pair by name")
-    if len(paths) > 2:
-        raise SceneError(f"{len(paths)} images given: ask about one, about two as a pair, or about a folder")
     return paths, prompt
 
 
@@ -117,34 +170,8 @@ def comma_separated(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(part.strip() for part in text.split(","))
 
 
-def _pair(model: Model, images: Sequence[Path], bands: str | None) -> View:
-    before, after = images
-    if bands is None:
-        return model.compare(before, after)
-    from gmrt.runtime.scene import read_scene
-
-    return model.compare(read_scene(before, bands=bands), read_scene(after, bands=bands))
-
-
-def _check_overlay(overlay: Path, images: Sequence[Path]) -> None:
-    if images[0].is_dir():
-        raise SceneError("--overlay draws over one image: give one of the folder's images by name")
-    if any(overlay.exists() and image.exists() and overlay.samefile(image) for image in images):
-        raise SceneError(f"--overlay {overlay} is the image that is asked about: name another file")
-
-
-def _draw(view: View, answers: Iterable[Answer], overlay: Path) -> None:
-    """Draw the places of the answers over the image, of a pair over the second; say on stderr which colour is whose."""
-    from gmrt.runtime.overlay import annotate, colour_name
-    from gmrt.runtime.raster import encode_png
-
-    placed = [answer for answer in answers if answer.points]
-    picture = annotate(view.scenes[-1].rgb, [answer.points for answer in placed])
-    write_atomically(overlay, encode_png(picture))
-    for group, answer in enumerate(placed):
-        typer.echo(f"gmrt: {overlay}: {colour_name(group)}: {answer.prompt} ({len(answer.points)})", err=True)
-    if not placed:
-        say_notes([f"no answer names a place, so nothing is drawn in {overlay}"])
+def _ask(view: View, prompt: str, decoding: dict[str, Any]) -> Answer:
+    return view.ask(prompt, **decoding)
 
 
 def _stream(view: View, prompt: str, decoding: dict[str, Any]) -> Answer:
@@ -157,10 +184,5 @@ def _stream(view: View, prompt: str, decoding: dict[str, Any]) -> Answer:
         else:
             answer = event.answer
     typer.echo()
-    _say_when_cut(answer)
+    say_when_cut(answer)
     return answer
-
-
-def _say_when_cut(answer: Answer) -> None:
-    if answer.finish_reason == "length":
-        say_notes(["the answer was cut off at --max-tokens"])

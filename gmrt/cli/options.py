@@ -15,9 +15,18 @@ Format = Literal["text", "json"]
 Provider = Literal["cpu", "cuda", "tensorrt"]
 Target = Literal["cpu", "cuda", "tensorrt"]
 Precision = Literal["fp32", "fp16", "int8", "int4"]
+Composite = Literal["true-color", "false-color", "swir", "ndvi", "sar"]
 Points = Literal["any", "point", "box", "obb", "poly"]
 
 FormatOption = Annotated[Format, typer.Option("--format", help="Text for people, or one JSON object per line.")]
+ResultFormatOption = Annotated[
+    Literal["text", "json", "geojson"],
+    typer.Option(
+        "--format",
+        help="Text for people, one JSON object per line, or places on Earth; an output named .geojson, .gpkg or .csv "
+        "says it by its name.",
+    ),
+]
 BundleOption = Annotated[
     Path | None, typer.Option("--bundle", metavar="DIR", help="The model to use; the shipped one by default.")
 ]
@@ -48,6 +57,28 @@ OverlayOption = Annotated[
     Path | None,
     typer.Option(
         metavar="OUT.png", callback=_png_in_a_folder, help="Draw the places of the answers over the image, here."
+    ),
+]
+CompositeOption = Annotated[
+    Composite | None,
+    typer.Option(
+        help="What to draw of the bands; without it true colour, or what there is, and the answer says which."
+    ),
+]
+
+
+def _tif_in_a_folder(path: Path | None) -> Path | None:
+    if path is not None and path.suffix.lower() not in (".tif", ".tiff"):
+        raise typer.BadParameter(f"{path} does not end in .tif, and a mask is written as a GeoTIFF")
+    return _in_a_folder(path)
+
+
+MaskOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="OUT.tif",
+        callback=_tif_in_a_folder,
+        help="Write the places of the answers as a mask on the image's grid.",
     ),
 ]
 ProviderOption = Annotated[Provider, typer.Option(help="What computes.")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,7 @@ def say_notes(notes: Iterable[str]) -> None:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write text, as UTF-8, or bytes: all of it or nothing new, by way of a temporary name beside ``path``."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        part.write_bytes(content.encode() if isinstance(content, str) else content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    """Write text, as UTF-8, or bytes: all of it or nothing new."""
+    from gmrt.runtime.files import write_whole
+
+    write_whole(path, content)

@@ -56,13 +56,17 @@ class Decoder(Protocol):
 
 
 class Backend(Protocol):
-    """A loaded bundle on one provider. ``notes`` are sentences that the user should know about how it runs."""
+    """A loaded bundle on one provider. ``notes`` are sentences that the user should know about how it runs.
+
+    ``max_batch`` is how many rows of a cache a step carries well; 1 where a cache's rows cannot be bound one by one.
+    """
 
     provider: str
     notes: tuple[str, ...]
+    max_batch: int
 
     def prepare_vision(self) -> None:
-        """Load the tower now; `encode` does it otherwise. Calling it again does nothing."""
+        """Load the tower now; `encode` does it otherwise. Calling it again does nothing; any thread may call it."""
 
     def encode(self, pixels: FloatArray) -> Encoded:
         """Run tower and connector on pixels float32 [batch, 3, H, W]."""

@@ -8,6 +8,7 @@ copied, so the decoder reads its past from, and writes its present to, the very 
 from __future__ import annotations
 
 import re
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from gmrt.runtime.bundle import Bundle
 
 _EXECUTION_PROVIDER = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_CPU_ROWS = 8
+"""Rows of a batched step."""
 _STEP_INPUTS = ("inputs_embeds", "seqlens_k", "total_length", "logits_at")
 
 
@@ -34,6 +37,7 @@ class OrtBackend:
         self._ort = _import_onnxruntime(bundle.manifest.min_onnxruntime)
         self._bundle = bundle
         self._vision: Any = None
+        self._loading = threading.Lock()
         self._heads: Any = None
         self.provider = provider
         if _EXECUTION_PROVIDER[provider] not in self._ort.get_available_providers():
@@ -42,12 +46,14 @@ class OrtBackend:
                 'onnxruntime-gpu in its place with pip install "gmrt[gpu]"'
             )
         self.notes = _notes(bundle, provider)
+        self.max_batch = _CPU_ROWS if provider == "cpu" else 1
         self._decoder = self._session(bundle.manifest.decoder)
 
     def prepare_vision(self) -> None:
-        """Load the tower, unless that has been done."""
-        if self._vision is None:
-            self._vision = self._session(self._bundle.manifest.vision)
+        """Load the tower, unless that has been done; a call that finds another thread at it waits."""
+        with self._loading:
+            if self._vision is None:
+                self._vision = self._session(self._bundle.manifest.vision)
 
     def encode(self, pixels: FloatArray) -> Encoded:
         """Run tower and connector on pixels float32 [batch, 3, H, W]."""
@@ -89,17 +95,11 @@ class OrtBackend:
         """Bind the decoder to a cache."""
         return OrtDecoder(self._ort, self._decoder, cache, self._bundle, rebind=self.provider != "cpu")
 
+    def _saturable(self, graph: GraphSpec) -> bool:
+        return graph is self._bundle.manifest.vision and not graph.fits_16_bits
+
     def _session(self, graph: GraphSpec) -> Any:
-        options = self._ort.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = physical_cores()
-        options.inter_op_num_threads = 1
-        # Workers may spin between operators, as is onnxruntime's default: with both of 2 cores free a nano step took
-        # 0.5 ms against 0.9 ms without; on cores that others keep busy it is the other way round, up to 1.8 times.
-        # The arena keeps the peak of every shape it has seen; without it the heap gives memory back.
-        options.enable_cpu_mem_arena = False
-        if self.provider == "cpu" and graph is self._bundle.manifest.vision and int8_products_saturate():
-            options.add_session_config_entry("session.x64quantprecision", "1")
+        options = session_options(self._ort, self.provider, saturable=self._saturable(graph))
         providers = [_EXECUTION_PROVIDER[self.provider]]
         with Reported(self._ort, graph.file):
             session = self._ort.InferenceSession(str(self._bundle.path(graph.file)), options, providers=providers)
@@ -126,7 +126,14 @@ class OrtDecoder:
         # The last valid position after a step of one token is the number of tokens before it: the cache's own counter.
         self._total = np.zeros(1, np.int32)
         self._inputs = (self.embeds, cache.lengths, self._total, np.zeros((batch, 1), np.int64))
-        self._step = self._binding(self._inputs, self.logits)
+        # A value for each buffer is made once: it takes 2 µs, and a model has dozens of them.
+        self._values = [
+            buffer if isinstance(buffer, ort.OrtValue) else ort.OrtValue.ortvalue_from_numpy(buffer)
+            for buffer in cache.buffers
+        ]
+        self._step = self._binding()
+        self._bind(self._step, self._inputs, self.logits)
+        self._prefill = self._binding()
 
     def prefill(self, embeds: FloatArray, logits_at: npt.NDArray[np.int64]) -> FloatArray:
         """Append embeds [batch, S, D]; returns logits [batch, n, V] at ``logits_at`` [batch, n]."""
@@ -135,13 +142,14 @@ class OrtDecoder:
         logits: FloatArray = np.empty((*logits_at.shape, self.logits.shape[2]), np.float32)
         ends = self.cache.lengths + np.int32(steps - 1)
         total = np.array([self.cache.length + steps], np.int32)
-        binding = self._binding((np.ascontiguousarray(embeds, np.float32), ends, total, logits_at), logits)
+        embeds = np.ascontiguousarray(embeds, np.float32)
+        self._bind(self._prefill, (embeds, ends, total, logits_at), logits)
         if self._reads_hidden:
             hidden: FloatArray = np.empty((*logits_at.shape, self.embeds.shape[2]), np.float32)
-            binding.bind_output("last_hidden", "cpu", 0, np.float32, hidden.shape, hidden.ctypes.data)
+            self._prefill.bind_output("last_hidden", "cpu", 0, np.float32, hidden.shape, hidden.ctypes.data)
             self.last_hidden = hidden
         with self._reported:
-            self._session.run_with_iobinding(binding)
+            self._session.run_with_iobinding(self._prefill)
         self.cache.advance(steps)
         return logits
 
@@ -157,16 +165,18 @@ class OrtDecoder:
             self._session.run_with_iobinding(self._step)
         self.cache.advance(1)
 
-    def _binding(self, inputs: tuple[npt.NDArray[Any], ...], logits: FloatArray) -> Any:
+    def _binding(self) -> Any:
+        """The cache's buffers as past and as present; what a run brings and takes is bound by `_bind`."""
         binding = self._session.io_binding()
-        self._bind_inputs(binding, inputs)
-        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
-        for index, buffer in enumerate(self.cache.buffers):
+        for index, value in enumerate(self._values):
             name = f"{'value' if index % 2 else 'key'}.{index // 2}"
-            value = buffer if isinstance(buffer, self._ort.OrtValue) else self._ort.OrtValue.ortvalue_from_numpy(buffer)
             binding.bind_ortvalue_input(f"past_{name}", value)
             binding.bind_ortvalue_output(f"present_{name}", value)
         return binding
+
+    def _bind(self, binding: Any, inputs: tuple[npt.NDArray[Any], ...], logits: FloatArray) -> None:
+        self._bind_inputs(binding, inputs)
+        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
 
     @staticmethod
     def _bind_inputs(binding: Any, inputs: tuple[npt.NDArray[Any], ...]) -> None:
@@ -206,6 +216,12 @@ class DeviceKVCache(KVCache):
             whole[:, :, : snapshot.length] = rows
             value.update_inplace(whole)
         self.lengths[:] = snapshot.length
+
+    def rows(self, start: int, stop: int) -> KVCache:
+        """Return this cache where all rows are asked for; raises ValueError for a part, which cannot be bound."""
+        if (start, stop) != (0, self.batch):
+            raise ValueError(f"rows {start} to {stop} of {self.batch}: a device's buffer is bound as a whole")
+        return self
 
     def _empty(self, capacity: int, batch: int) -> KVCache:
         return DeviceKVCache(self.geometry, capacity, batch, ort=self._ort, device=self._device)
@@ -258,6 +274,21 @@ def _import_onnxruntime(minimum: str) -> Any:
 
 def _release(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def session_options(ort: Any, provider: str, *, saturable: bool) -> Any:
+    """Make the options of every session of the field; ``saturable``: sums of its 8-bit products may pass 16 bits."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = physical_cores()
+    options.inter_op_num_threads = 1
+    # Workers may spin between operators, as is onnxruntime's default: with both of 2 cores free a nano step took
+    # 0.5 ms against 0.9 ms without; on cores that others keep busy it is the other way round, up to 1.8 times.
+    # The arena keeps the peak of every shape it has seen; without it the heap gives memory back.
+    options.enable_cpu_mem_arena = False
+    if provider == "cpu" and saturable and int8_products_saturate():
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
 
 
 def _notes(bundle: Bundle, provider: str) -> tuple[str, ...]:

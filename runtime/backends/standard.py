@@ -38,6 +38,8 @@ class StandardBackend(OrtBackend):
             "export with --target cpu for a bundle that is fast here"
         )
         self.notes = (note, *self.notes)
+        # Profiles are for one row; here more would run, and on a device they would not.
+        self.max_batch = 1
 
     def new_cache(self, capacity: int, batch: int = 1) -> KVCache:
         """Allocate an empty cache in host memory."""
@@ -70,6 +72,13 @@ class BucketCache(KVCache):
         for row, length in enumerate(self.lengths):
             self.storage[:, :, row, :, length : length + steps] = rows[:, :, row]
         self.advance(steps)
+
+    def rows(self, start: int, stop: int) -> KVCache:
+        """Return a cache over some of the rows, in the same memory; see `KVCache.rows`."""
+        part = super().rows(start, stop)
+        assert isinstance(part, BucketCache)
+        part.storage = self.storage[:, :, start:stop]
+        return part
 
     def _empty(self, capacity: int, batch: int) -> KVCache:
         return BucketCache(self.geometry, capacity, batch, buckets=self._buckets)

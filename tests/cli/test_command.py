@@ -14,7 +14,7 @@ import pytest
 import rasterio
 
 import gmrt as package
-from gmrt.cli import options
+from gmrt.cli import options, verify
 from gmrt.georsmllm.scenes import STYLES_TEST, STYLES_TRAIN
 from gmrt.runtime.errors import MissingExtraError
 
@@ -94,6 +94,19 @@ def test_verify_compares_files_and_answers(gmrt: Callable, tiny_bundle: Path) ->
     assert report["id"] == json.loads((tiny_bundle / "bundle.json").read_text())["id"]
     assert report["golden"]["matched"] == report["golden"]["firm"] > 0
     assert report["passed"]
+    assert report["failures"] == []
+    assert [graph["graph"] for graph in report["kernels"]] == ["vision", "decoder", "decoder"]
+    assert len(report["not_checked"]) == 1
+    assert "--checkpoint" in report["not_checked"][0]
+
+
+def test_verify_says_what_it_did_not_check(gmrt: Callable, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against a device without the export's packages that says a bundle is sound without having looked."""
+    monkeypatch.setattr(verify, "find_spec", lambda _name: None)
+    run = gmrt("verify", tiny_bundle)
+    assert run.status == 0
+    assert "integer kernels" not in run.out
+    assert run.err.count("gmrt: note: not checked: ") == 2
 
 
 def test_verify_notices_another_answer(gmrt: Callable, tiny_bundle: Path, tmp_path: Path) -> None:
@@ -106,6 +119,7 @@ def test_verify_notices_another_answer(gmrt: Callable, tiny_bundle: Path, tmp_pa
     run = gmrt("verify", copy)
     assert run.status == 1
     assert "golden answers: " in run.out
+    assert "gmrt: failed: golden answers: " in run.err
 
 
 def test_export_writes_a_bundle(gmrt: Callable, tiny_checkpoint: Path, tmp_path: Path) -> None:

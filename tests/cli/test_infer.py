@@ -20,6 +20,7 @@ FIELDS = [
     "prompt",
     "text",
     "points",
+    "places",
     "value",
     "unit",
     "confidence",
@@ -29,6 +30,7 @@ FIELDS = [
     "model",
     "unfamiliar",
     "strangeness",
+    "scene",
 ]
 SHORT = ("--max-tokens", 4)
 
@@ -42,10 +44,10 @@ def ask(gmrt: Callable, bundle: Path) -> Callable:
 def test_two_images_are_a_pair(ask: Callable, scene: Path, folder: Path) -> None:
     """Guards against a second image that is dropped: both are named, and both take room in the prompt."""
     (one,) = ask(scene, "what changed?", "--format", "json").records
-    (two,) = ask(scene, folder / "a.tif", "what changed?", "--format", "json").records
-    assert two["image"] == [str(scene), str(folder / "a.tif")]
+    (two,) = ask(scene, folder / "b.png", "what changed?", "--format", "json").records
+    assert two["image"] == [str(scene), str(folder / "b.png")]
     assert two["tokens"]["prompt"] > one["tokens"]["prompt"]
-    assert ask(scene, folder / "a.tif", "what changed?", "--bands", "1,2,3", "--format", "json").status == 0
+    assert ask(scene, folder / "b.png", "what changed?", "--bands", "1,2,3", "--format", "json").status == 0
 
 
 def test_bands_are_chosen(ask: Callable, scene: Path) -> None:
@@ -219,7 +221,22 @@ BAD_INPUT = {
     "no kind of place": ("{scene}|describe|--points|circle", "--points"),
     "bound without places": ("{scene}|describe|--max-regions|3", "points"),
     "places and a number": ("{scene}|describe|--points|box|--number", "exclude"),
-    "three images": ("{scene}|{scene}|{scene}|what changed?", "3 images"),
+    "tiles of a pair": ("{scene}|{scene}|what changed?|--tiles", "one image"),
+    "tiles of a folder": ("{folder}|describe|--tiles", "one image"),
+    "tile size without tiles": ("{scene}|describe|--tile-size|64", "--tiles"),
+    "region of a folder": ("{folder}|describe|--region|0,0,9,9", "one image"),
+    "places of a folder": ("{folder}|describe|--format|geojson", "one image"),
+    "region that is none": ("{scene}|describe|--region|0,0,9", "--region"),
+    "region beside the image": ("{scene}|describe|--region|900,900,990,990", "64 × 64"),
+    "two regions": ("{scene}|describe|--region|0,0,9,9|--at|1,2", "--at"),
+    "spot elsewhere": ("{scene}|describe|--at|1,2", "outside"),
+    "spot without a georeference": ("{folder}/b.png|describe|--at|1,2", "georeference"),
+    "box that is none": ("{scene}|describe|--bbox|10,20,10,30", "10,20,10,30"),
+    "area that is none": ("{scene}|describe|--aoi|{folder}/notes.txt", "GeoJSON"),
+    "area that is not there": ("{scene}|describe|--aoi|{folder}/none.geojson", "no such file"),
+    "pair of two places": ("{scene}|{folder}/c.tif|what changed?", "overlap"),
+    "two forms": ("{scene}|describe|--format|geojson|-o|{folder}/a.gpkg", "a.gpkg"),
+    "mask that is no GeoTIFF": ("{scene}|describe|--mask|{folder}/m.png", ".tif"),
     "overlay of a folder": ("{folder}|describe|--overlay|{folder}/o.png", "one image"),
     "overlay over the image": ("{folder}/b.png|describe|--overlay|{folder}/b.png", "b.png"),
     "overlay that is no PNG": ("{scene}|describe|--overlay|{folder}/o.jpg", ".png"),

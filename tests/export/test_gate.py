@@ -6,11 +6,13 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
+from spoil import Weights, rolled, scaled, spoil_checkpoint, swap_layers
 
 from gmrt.calibration import images
 from gmrt.calibration.blocks import Blocks
@@ -18,7 +20,7 @@ from gmrt.calibration.measure import measure
 from gmrt.export import linear, pipeline
 from gmrt.export.checkpoint import Checkpoint, open_checkpoint
 from gmrt.export.gate import Report, _Answers, require, run_gate
-from gmrt.export.precision import RECIPES
+from gmrt.export.precision import RECIPES, Recipe
 from gmrt.export.quantize import observed_tensors, quantise_tower
 from gmrt.export.reference import Case
 from gmrt.export.tower import build_tower
@@ -26,8 +28,6 @@ from gmrt.runtime.errors import CheckpointError, GateError
 from gmrt.runtime.image import prepare
 from gmrt.runtime.manifest import Precision
 from gmrt.runtime.scene import read_scene
-
-Weights = dict[str, np.ndarray]
 
 
 @pytest.fixture(scope="module")
@@ -43,55 +43,16 @@ def gate(source: Checkpoint, pictures: Path, tmp_path: Path) -> Callable[..., Re
     shown = [prepare(read_scene(min(pictures.glob(f"{kind}-*"))).rgb, spec) for kind in ("river", "marina")]
 
     def run(precision: Precision = "fp32", spoil: Callable[[Weights], None] = lambda _weights: None) -> Report:
-        spoiled = _Spoiled(source.path, source.sha256, source.model, source.processor, source.decoder, {})
-        object.__setattr__(spoiled, "spoil", spoil)
+        spoiled = spoil_checkpoint(source, spoil)
         tower = build_tower(source.model.config, spoiled.weights())
         if RECIPES[precision].integer_tower:
             record = measure(tower, observed_tensors(tower), shown, source="", seed=0, checkpoint="")
             tower = ir.from_proto(quantise_tower(tower, record, (-1.0, 1.0)))
         folder = Path(tempfile.mkdtemp(dir=tmp_path))
-        pipeline._write(folder, spoiled, precision, "cpu", tower, None)
+        pipeline._write(folder, spoiled, precision, "cpu", tower, None, images.ImageSet("", ()))
         return run_gate(source, folder, shown, "two pictures")
 
     return run
-
-
-class _Spoiled(Checkpoint):
-    """A checkpoint whose graphs are built from other weights than its model has."""
-
-    def weights(self, prefix: str = "") -> Weights:
-        weights = {name: value.copy() for name, value in super().weights().items()}
-        self.spoil(weights)
-        return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-
-
-def swap_layers(stem: str) -> Callable[[Weights], None]:
-    """Put layer 0 in the place of layer 1 and the other way round."""
-
-    def spoil(weights: Weights) -> None:
-        for name in [name for name in weights if name.startswith(f"{stem}.0.")]:
-            other = name.replace(f"{stem}.0.", f"{stem}.1.")
-            weights[name], weights[other] = weights[other], weights[name]
-
-    return spoil
-
-
-def scaled(name: str, factor: float) -> Callable[[Weights], None]:
-    """Multiply a tensor; a factor of zero drops it."""
-
-    def spoil(weights: Weights) -> None:
-        weights[name] *= np.float32(factor)
-
-    return spoil
-
-
-def rolled(name: str) -> Callable[[Weights], None]:
-    """Shift the rows of a tensor by one, so that each has its neighbour's place."""
-
-    def spoil(weights: Weights) -> None:
-        weights[name] = np.roll(weights[name], 1, axis=0)
-
-    return spoil
 
 
 LAYERS = "tower.siglip.encoder.layers"
@@ -123,6 +84,21 @@ def test_seeded_error_is_caught_and_named(name: str, gate: Callable[..., Report]
     with pytest.raises(GateError, match=rf"\n  {components.pop()} ") as caught:
         require(report, "so nothing was written")
     assert len(str(caught.value).splitlines()) == 1 + len(report.failures)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("vision, order", f"{LAYERS}.0.self_attn.qkv"),
+        ("vision, bias", "connector.fc1"),
+        ("vision, scale", "connector.fc2"),
+    ],
+)
+def test_first_layer_of_a_tower_that_is_wrong_is_named(name: str, layer: str, gate: Callable[..., Report]) -> None:
+    """Guards against a failure that says "vision" of a tower of fifty layers and leaves the search to the reader."""
+    failed = [(what, why) for component, what, why in gate(spoil=ERRORS[name][0]).failed if component == "vision"]
+    assert [what for what, _ in failed] == ["first layer"]
+    assert failed[0][1].startswith(f"{layer}: cosine")
 
 
 def test_first_layer_that_is_wrong_is_named(gate: Callable[..., Report]) -> None:
@@ -162,6 +138,41 @@ def test_mistakes_of_the_quantiser_are_caught(
     monkeypatch.setattr(linear, "quantise_blocks", mistaken)
     report = gate(precision)
     assert {row.component for row in report.rows if row.failed} == {"decoder"}
+
+
+def test_swapped_scales_in_the_integer_tower_are_caught(
+    gate: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards against a gate that passes a tower whose activations have each other's scales; the part is named."""
+    honest = quantise_tower
+
+    def mistaken(*arguments: Any) -> Any:
+        model = honest(*arguments)
+        first, second = (
+            next(tensor for tensor in model.graph.initializer if tensor.name == f"connector.{name}_scale")
+            for name in ("norm", "gelu")
+        )
+        values = [onnx.numpy_helper.to_array(tensor) for tensor in (first, second)]
+        first.CopyFrom(onnx.numpy_helper.from_array(values[1], first.name))
+        second.CopyFrom(onnx.numpy_helper.from_array(values[0], second.name))
+        return model
+
+    monkeypatch.setitem(globals(), "quantise_tower", mistaken)
+    report = gate("int8")
+    assert {row.component for row in report.rows if row.failed} == {"vision"}
+    assert any(line.startswith("vision     first layer   connector.") for line in report.failures)
+
+
+def test_an_integer_precision_that_ended_up_float_fails(
+    source: Checkpoint, gate: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards against INT8 by name only: right answers from float kernels are a failure, and the layers are listed."""
+    recipe = replace(RECIPES["int8"], linear=linear.float_linear("float32"))
+    monkeypatch.setitem(cast("dict[str, Recipe]", RECIPES), "int8", recipe)
+    report = gate("int8")
+    assert not any(row.failed for row in report.rows)
+    assert {(component, what) for component, what, _ in report.failed} == {("kernels", "decoder")}
+    assert "float: layers." in report.failures[0]
 
 
 def case(logits: list[list[float]], answer: tuple[int, ...]) -> Case:

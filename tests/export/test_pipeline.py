@@ -103,7 +103,7 @@ def test_manifest_tells_where_the_bundle_comes_from(exports: Exports, tiny_check
     assert data["calibration"]["tensors"]["pixels"].keys() == {"lo", "hi"}
     files = {name: FileEntry(**entry) for name, entry in data["files"].items()}
     assert data["id"] == bundle_id(files)
-    assert {file.name for file in bundle.iterdir()} == {*files, "bundle.json"}
+    assert {file.name for file in bundle.iterdir()} == {*files, "bundle.json", "report"}
     assert str(bundle.parent) not in (bundle / "bundle.json").read_text()
 
 
@@ -121,7 +121,9 @@ def test_calibration_can_be_stored_and_used_without_images(
     """Guards against a record beside the checkpoint that is ignored, and one of other weights that is not."""
     record = calibrate(changed, pictures)
     record.save(changed / RECORD_NAME)
-    assert load_record(changed / RECORD_NAME) == record
+    read = load_record(changed / RECORD_NAME)
+    assert replace(read, decoder=None) == replace(record, decoder=None)
+    np.testing.assert_allclose(read.channels("lm_head").absmax, record.channels("lm_head").absmax, rtol=1e-3)
     export_bundle(changed, tmp_path / "given", precision="int8", calibration=pictures)
     export_bundle(changed, tmp_path / "stored", precision="int8")
     given, stored = (open_bundle(tmp_path / name).manifest for name in ("given", "stored"))

@@ -103,6 +103,19 @@ def test_corrected_biases_keep_the_mean(calibrated: Calibrated) -> None:
     assert error(calibrated.integer) < 0.9 * error(blind.SerializeToString())
 
 
+def test_kernels_without_vnni_are_exact(calibrated: Calibrated) -> None:
+    """Guards against sums that pass 16 bits: unsigned weights, which cannot, give the same bits (trivial with VNNI)."""
+    found = []
+    for precise in ("0", "1"):
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.add_session_config_entry("session.x64quantprecision", precise)
+        session = ort.InferenceSession(calibrated.integer, options, providers=["CPUExecutionProvider"])
+        found.append(session.run(None, {"pixels": calibrated.images}))
+    for plain, exact in zip(*found, strict=True):
+        np.testing.assert_array_equal(plain, exact)
+
+
 def test_record_of_another_model_is_refused(calibrated: Calibrated) -> None:
     """Guards against ranges that are silently made up for a tensor that was not measured."""
     graph, record = calibrated.graph, calibrated.record

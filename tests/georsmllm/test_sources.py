@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from gmrt.georsmllm.data import DatasetError, Example
@@ -18,25 +16,7 @@ from gmrt.georsmllm.sources import Mixture, Source, Tiles, check_source, read_so
 from gmrt.runtime.points import has_regions
 from gmrt.runtime.raster import encode_png
 
-
-def png(seed: int, width: int = 40, height: int = 30) -> bytes:
-    """A small noisy picture."""
-    return encode_png(np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8))
-
-
-@pytest.fixture
-def parquet(tmp_path: Path) -> Callable[..., Path]:
-    """Write rows as parquet, each with an image of its own."""
-
-    def put(name: str, rows: list[dict[str, Any]]) -> Path:
-        images = [{"image": {"bytes": png(i), "path": f"{name}-{i}.png"}} for i in range(len(rows))]
-        path = tmp_path / f"{name}.parquet"
-        pq.write_table(pa.Table.from_pylist([image | row for image, row in zip(images, rows, strict=True)]), path)
-        return path
-
-    return put
-
-
+PICTURE = encode_png(np.zeros((30, 40, 3), np.uint8))
 CARS: list[dict[str, Any]] = [
     {
         "objects": [
@@ -113,7 +93,7 @@ def test_a_reader_and_a_folder_are_sources(tmp_path: Path) -> None:
     """Guards against public layouts and a user's own images that only the library can read."""
     for name in ("Forest/1.png", "River/2.png"):
         (tmp_path / "eurosat" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "eurosat" / name).write_bytes(png(1))
+        (tmp_path / "eurosat" / name).write_bytes(PICTURE)
     found = read_source({"reader": "eurosat", "path": str(tmp_path / "eurosat")})
     assert [example.scene_class for example in found] == ["forest", "river"]
     table = "image,caption\nForest/1.png,many trees\nRiver/2.png,a river\n"
@@ -126,7 +106,7 @@ def test_a_path_to_a_table_is_a_source(tmp_path: Path, monkeypatch: pytest.Monke
     """Guards against a table of the same name in the current directory that is read instead."""
     for folder, caption in (("mine", "many trees"), ("elsewhere", "a river")):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "1.png").write_bytes(png(1))
+        (tmp_path / folder / "1.png").write_bytes(PICTURE)
         (tmp_path / folder / "captions.csv").write_text(f"image,caption\n1.png,{caption}\n")
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert [example.captions for example in read_source(tmp_path / "mine" / "captions.csv")] == [("many trees",)]

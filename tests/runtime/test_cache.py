@@ -133,3 +133,22 @@ def test_planned_capacity_fits_and_is_bounded(tokens: int, limit: int | None) ->
     capacity = planned_capacity(tokens, geometry, limit=limit)
     assert tokens <= capacity <= allowed
     assert capacity < tokens + 64
+
+
+@settings(max_examples=20, deadline=None)
+@given(lengths=st.lists(st.integers(0, 12), min_size=2, max_size=5), data=st.data())
+def test_rows_are_in_the_same_memory(lengths: list[int], data: st.DataObject) -> None:
+    """Guards against a part of a cache that is a copy, and rows that move with another row's length."""
+    random = np.random.default_rng(1)
+    cache = KVCache(GEOMETRY, 16, batch=len(lengths))
+    for at, length in enumerate(lengths):
+        write(cache.rows(at, at + 1), random.normal(size=(4, 3, length, 4)).astype(np.float32))
+    assert cache.lengths.tolist() == lengths
+    source, target = (data.draw(st.integers(0, len(lengths) - 1)) for _ in range(2))
+    expected = [content(cache, source if at == target else at) for at in range(len(lengths))]
+    cache.copy_row(source, target)
+    for at, rows in enumerate(expected):
+        np.testing.assert_array_equal(content(cache, at), rows)
+    part = cache.rows(0, 2)
+    part.truncate(1)
+    assert cache.lengths.tolist()[:2] == part.lengths.tolist() == [min(len(rows[0, 0]), 1) for rows in expected[:2]]

@@ -29,10 +29,15 @@ class Script:
         self.logits = np.zeros((1, 1, VOCAB), np.float32)
         self.follows = follows
         self.run: list[int] = []
+        self.together: list[list[int]] = []
 
     def prefill(self, embeds: np.ndarray, logits_at: np.ndarray) -> np.ndarray:
-        """Not used here: the prompt is there already."""
-        raise NotImplementedError
+        """Take the tokens out of embeddings [1, S, 1] and answer with what follows each."""
+        self.cache.require(embeds.shape[1])
+        tokens = [int(value) for value in embeds[0, :, 0]]
+        self.together.append(tokens)
+        self.cache.advance(len(tokens))
+        return np.stack([row(self.follows[tokens[at]]) for at in logits_at[0]])[None]
 
     def step(self) -> None:
         """Take the token out of the embedding and answer with what follows."""
@@ -98,6 +103,31 @@ def test_constraint_is_followed_to_its_end() -> None:
     script = Script({2: 1, 3: 1})
     assert [t.id for t in tokens(script, constraint=Choice(["ab", "ac"], [[2, 3], [2, 4]], [EOS]))] == [2, 3]
     assert script.run == [2]
+
+
+def test_forced_tokens_run_together() -> None:
+    """Guards against a step for each token that is known already, and against a run for the last of them."""
+    script = Script({2: 1, 3: 1, 4: 4})
+    held = Choice(["abc", "abd"], [[2, 3, 4, 2], [2, 3, 4, 3]], [EOS])
+    found = list(tokens(script, constraint=held))
+    assert [t.id for t in found] == [2, 3, 4, 2]
+    assert (script.together, script.run) == ([[2, 3, 4]], [])
+    low, high = -math.log(math.e + VOCAB - 1), 1 - math.log(math.e + VOCAB - 1)
+    assert [t.logprob for t in found] == pytest.approx([low, low, low, low], abs=1e-6)
+    assert low < high
+    last = Script({1: 2, 2: 3})
+    ended = list(tokens(last, constraint=Choice(["abc"], [[1, 2, 3]], [EOS])))
+    assert [t.id for t in ended] == [1, 2, 3]
+    assert [t.logprob for t in ended] == pytest.approx([high, high, high], abs=1e-6)
+    assert (last.together, last.run) == ([[1, 2]], [])
+
+
+def test_forced_tokens_count() -> None:
+    """Guards against an answer that is longer than it may be because its end is forced."""
+    script = Script({1: 2, 2: 3, 3: 4})
+    found = list(tokens(script, max_tokens=2, constraint=Choice(["abcd"], [[1, 2, 3, 4]], [EOS])))
+    assert [t.id for t in found] == [1, 2]
+    assert script.cache.length == PREFIX
 
 
 @pytest.mark.parametrize("taken", [0, 1, 3])

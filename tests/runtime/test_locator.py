@@ -96,8 +96,8 @@ def counting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
     assert scalars is not None
 
     def make(**_: object) -> Callable[[np.ndarray], int]:
-        path = iter((scalars.token, *scalars.spellings[-1]))
-        return lambda row: next(token for token in (next(path, 0),) if np.isfinite(row[token]))
+        path = (scalars.token, *scalars.spellings[-1])
+        return lambda row: next(token for token in path if np.isfinite(row[token]))
 
     monkeypatch.setattr(request, "make_sampler", make)
     return model

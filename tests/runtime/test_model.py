@@ -365,8 +365,8 @@ def test_json_record(model: Model, scenes: list[Scene]) -> None:
     answer = model.look(scenes[0]).ask(QUESTION, max_tokens=4)
     record = json.loads(json.dumps(answer.to_dict()))
     assert list(record) == [
-        *("image", "prompt", "text", "points", "value", "unit", "confidence", "finish_reason", "tokens", "timings_ms"),
-        *("model", "unfamiliar", "strangeness"),
+        *("image", "prompt", "text", "points", "places", "value", "unit", "confidence", "finish_reason"),
+        *("tokens", "timings_ms", "model", "unfamiliar", "strangeness", "scene"),
     ]
     assert list(record["timings_ms"]) == ["load", "read", "vision", "prefill", "decode"]
     assert all(value > 0 for value in record["timings_ms"].values())
@@ -403,13 +403,13 @@ def test_memory_limit_is_refused_early_and_bounds_the_cache(
     assert not sessions
     monkeypatch.undo()
     plan = model_module.plan_memory(load(fabricated.path).bundle.manifest, prefixes=model_module._PREFIX_BYTES)
-    limit = plan.weights + plan.images + plan.prefixes + 90 * plan.bytes_per_token
+    limit = plan.weights + plan.workspace + plan.images + plan.prefixes + plan.cache(100)
     limited = load(fabricated.path, max_memory=limit)
-    assert limited.max_capacity == 90
+    assert limited.max_capacity == 100
     view = limited.look(scenes[0])
     assert view.ask(QUESTION, max_tokens=60).tokens["generated"] == 60
     with pytest.raises(CacheFullError):
-        view.ask(QUESTION, max_tokens=80)
+        view.ask(QUESTION, max_tokens=90)
 
 
 def test_bundle_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

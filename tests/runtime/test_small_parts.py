@@ -40,7 +40,17 @@ def test_sizes_that_are_none(size: str | int) -> None:
 
 def test_plan_leaves_the_rest_to_the_cache() -> None:
     """Guards against a capacity that breaks the limit, or one that does not hold a prompt."""
-    plan = MemoryPlan(weights=1000, images=200, prefixes=100, bytes_per_token=10, image_tokens=64, max_length=512)
+    plan = MemoryPlan(
+        stored={},
+        factors=(1.0, 1.0),
+        workspace=1000,
+        images=200,
+        prefixes=100,
+        table_pages=0,
+        bytes_per_token=10,
+        image_tokens=64,
+        max_length=512,
+    )
     assert plan.capacity_within(None) == 512
     assert plan.capacity_within(10**6) == 512
     assert plan.capacity_within(1300 + 2000) == 200

@@ -50,10 +50,11 @@ def test_names_win_over_a_contradicting_tag():
     assert "names" in choose(stack).composite
 
 
-def test_false_colour_saved_as_rgb_is_asked_about():
+def test_false_colour_saved_as_rgb_is_said():
     """Bytes of nir, red, green carry GDAL's tag red, green, blue: calling that a natural picture would be a lie."""
-    with pytest.raises(SceneError, match="--bands"):
-        choose(bands("nir", "red", "green", colours=("red", "green", "blue")))
+    choice = choose(bands("nir", "red", "green", colours=("red", "green", "blue")))
+    assert (choice.indexes, choice.name) == ((1, 2, 3), "false-color")
+    assert "because it has no red, green and blue" in choice.composite
 
 
 def test_a_product_name_that_contradicts_a_band_name_is_no_hint():

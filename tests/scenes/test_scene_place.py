@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.io import MemoryFile
+from rasterio.rpc import RPC
 from rasterio.warp import transform as warp
 
+from gmrt.runtime.placement import ground_sample_distance, on_earth
 from gmrt.runtime.raster import quiet
-from gmrt.runtime.scene import ground_sample_distance, read_scene
+from gmrt.runtime.scene import read_scene
 
 Write = Callable[..., Path]
 GREY = np.arange(64 * 48, dtype=np.uint16).reshape(1, 48, 64).astype(np.uint8)
@@ -40,6 +42,7 @@ def at(transform: Affine, column: float, row: float) -> tuple[float, float]:
     return a * column + b * row + c, d * column + e * row + f
 
 
+@settings(deadline=None)
 @given(
     width=st.integers(1, 90),
     height=st.integers(1, 90),
@@ -137,16 +140,83 @@ def test_no_place(write: Write):
     assert (scene.crs, scene.transform, scene.gsd) == (None, local, None)
 
 
-def test_control_points_are_mentioned(tmp_path: Path):
-    """A file placed by control points answered in pixels without a word."""
-    points = [GroundControlPoint(r, c, 10 + c / 100, 50 - r / 100) for r in (0, 48) for c in (0, 64)]
+@pytest.mark.parametrize("step", [8, 32])
+def test_control_points_place_the_pixels(tmp_path: Path, step: int):
+    """A file placed by control points was answered in pixels; here they lie on an affine, as a few and as many."""
+    known = Affine(0.01, 0.002, 10, 0.001, -0.01, 50)
+    points = [GroundControlPoint(r, c, *at(known, c, r)) for r in range(0, 49, step) for c in range(0, 65, step)]
+    path = tmp_path / "a.tif"
+    profile = {"driver": "GTiff", "width": 64, "height": 48, "count": 1, "dtype": "uint8"}
+    with quiet(), rasterio.open(path, "w", **profile, gcps=points, crs="EPSG:4326") as dataset:
+        dataset.write(GREY)
+    scene = read_scene(path, max_side=32)
+    assert (scene.crs, scene.transform) == ("EPSG:4326", None)
+    assert any("control points" in note for note in scene.notes)
+    assert scene.placement is not None
+    for column, row in ((0, 0), (32, 24), (13.5, 7.25)):
+        expected = at(known, column * 2, row * 2)
+        np.testing.assert_allclose(scene.placement.to_map([[column, row]]), [expected], atol=1e-6)
+        np.testing.assert_allclose(scene.placement.to_pixel([expected]), [[column, row]], atol=1e-4)
+    assert scene.gsd == pytest.approx(0.01 * math.radians(6378137) * math.sqrt(math.cos(math.radians(49.8))), rel=0.02)
+
+
+def test_control_points_on_a_line_place_nothing(tmp_path: Path):
+    """Three points of one row fit any number of maps: GDAL's refusal came out as a traceback."""
+    points = [GroundControlPoint(0, c, 10 + c / 100, 50) for c in (0, 30, 64)]
     path = tmp_path / "a.tif"
     profile = {"driver": "GTiff", "width": 64, "height": 48, "count": 1, "dtype": "uint8"}
     with quiet(), rasterio.open(path, "w", **profile, gcps=points, crs="EPSG:4326") as dataset:
         dataset.write(GREY)
     scene = read_scene(path)
-    assert (scene.crs, scene.transform, scene.gsd) == (None, None, None)
-    assert any("control points" in note for note in scene.notes)
+    assert (scene.placement, scene.crs, scene.gsd) == (None, None, None)
+    assert any("do not place it" in note for note in scene.notes)
+
+
+def test_control_points_across_the_antimeridian(tmp_path: Path):
+    """Longitudes of 179 and -179 fitted as they stand put the middle of the image in Greenwich."""
+    points = [
+        GroundControlPoint(r, c, (179.7 + c / 100 + 180) % 360 - 180, 50 - r / 100)
+        for r in (0, 24, 48)
+        for c in (0, 16, 32, 64)
+    ]
+    path = tmp_path / "a.tif"
+    profile = {"driver": "GTiff", "width": 64, "height": 48, "count": 1, "dtype": "uint8"}
+    with quiet(), rasterio.open(path, "w", **profile, gcps=points, crs="EPSG:4326") as dataset:
+        dataset.write(GREY)
+    placement = read_scene(path).placement
+    assert placement is not None
+    np.testing.assert_allclose(placement.to_map([[50, 10]]), [[180.2, 49.9]], atol=1e-6)
+    np.testing.assert_allclose(placement.to_pixel([[-179.8, 49.9], [180.2, 49.9]]), [[50, 10]] * 2, atol=1e-4)
+
+
+def test_rational_polynomials_place_the_pixels(tmp_path: Path):
+    """The centre of pixel 32 is what the polynomials call 32; half a pixel would go unnoticed."""
+    rest = [0.0] * 16
+    rpcs = RPC(
+        height_off=100, height_scale=500, lat_off=45, lat_scale=0.05, long_off=9, long_scale=0.05,
+        line_off=24, line_scale=24, samp_off=32, samp_scale=32, line_num_coeff=[0, 0, -1, 0.01, *rest],
+        line_den_coeff=[1, 0, 0, 0, *rest], samp_num_coeff=[0, 1, 0, 0.02, *rest], samp_den_coeff=[1, 0, 0, 0, *rest],
+    )  # fmt: skip
+    path = tmp_path / "a.tif"
+    profile = {"driver": "GTiff", "width": 64, "height": 48, "count": 1, "dtype": "uint8"}
+    with quiet(), rasterio.open(path, "w", **profile, rpcs=rpcs) as dataset:
+        dataset.write(GREY)
+    scene = read_scene(path)
+    assert scene.crs == "EPSG:4326"
+    assert scene.placement is not None
+    np.testing.assert_allclose(scene.placement.to_map([[32.5, 24.5]]), [[9, 45]], atol=1e-7)
+    pixels = np.array([[0, 0], [64, 48], [10.5, 40]])
+    np.testing.assert_allclose(scene.placement.to_pixel(scene.placement.to_map(pixels)), pixels, atol=1e-4)
+    assert any("100 m" in note for note in scene.notes)
+
+
+@pytest.mark.parametrize(("crs", "ours"), [("EPSG:4326", True), ("EPSG:32631", True), ("EPSG:3857", True)])
+def test_on_earth(crs: str, ours: bool):
+    """Longitudes of the Moon went out as WGS 84."""
+    assert on_earth(crs) is ours
+    assert not on_earth("+proj=longlat +R=1737400 +no_defs")
+    assert not on_earth("+proj=eqc +R=3396190 +no_defs")
+    assert on_earth("+proj=sinu +R=6371007.181 +no_defs")
 
 
 def test_a_huge_raster_uses_its_overviews(write: Write, convert: Write, monkeypatch: pytest.MonkeyPatch):

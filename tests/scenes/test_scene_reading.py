@@ -19,9 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gmrt.runtime import raster
+from gmrt.runtime import reader
+from gmrt.runtime.drawing import stretch
 from gmrt.runtime.errors import GmrtError, SceneError, SceneNotFoundError, SceneReadError
-from gmrt.runtime.raster import quiet, stretch
+from gmrt.runtime.raster import quiet
 from gmrt.runtime.scene import Scene, decode_image, read_scene, scene_from_array, scene_hash
 
 Bytes = npt.NDArray[np.uint8]
@@ -135,7 +136,7 @@ def test_the_stretch_ignores_what_is_not_data(write: Write):
 
 def test_the_few_valid_pixels_of_an_empty_scene_are_found(write: Write, monkeypatch: pytest.MonkeyPatch):
     """The sample of a stretch fell between them, and a percentile of nothing is an IndexError."""
-    monkeypatch.setattr(raster, "_SAMPLES", 16)
+    monkeypatch.setattr(reader, "_SAMPLES", 16)
     bands = np.full((1, 64, 64), np.nan, dtype=np.float32)
     bands[0, 13, 17:19] = 1, 2
     scene = read_scene(write("a.tif", bands))
@@ -258,9 +259,12 @@ def test_impossible_names(name: str):
 
 
 def test_complex_values(write: Write):
-    """The real part alone is not a picture of the radar's amplitude."""
-    with pytest.raises(SceneError, match="complex"):
-        read_scene(write("a.tif", np.ones((1, 4, 4), dtype=np.complex64)))
+    """The real part alone is not a picture of the radar's amplitude, and its mean over many pixels is nothing."""
+    values = np.array([[1, 1j], [-10, 10j]], dtype=np.complex64).repeat(8, axis=0).repeat(8, axis=1)[None]
+    scene = read_scene(write("a.tif", values))
+    assert scene.rgb[[0, 0, 15, 15], [0, 15, 0, 15], 0].tolist() == [0, 0, 255, 255]
+    assert any("complex64" in note and "decibels" in note for note in scene.notes)
+    assert read_scene(write("a.tif", values), max_side=4).rgb[0, 0, 0] == 0
 
 
 @pytest.mark.parametrize("value", [0, np.nan])

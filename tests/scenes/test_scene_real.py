@@ -21,13 +21,13 @@ READ = {
     "rapideye_rgbn_20160101.tif": ((515, 403), ("red", "green", "blue"), "EPSG:32618", 5.0, 1.0),
     "worldview_pan_uint16.tif": ((900, 900), ("band 1",), "EPSG:32616", 0.5, 1.0),
     "cog_rgb_mask.tif": ((383, 232), ("red", "green", "blue"), "EPSG:26913", 0.15, 0.969),
-    "cog_gcps.tif": ((1280, 837), ("band 1",), None, None, 1.0),
+    "cog_gcps.tif": ((1280, 837), ("band 1",), "EPSG:4326", 202.44, 0.980),
     "cog_dateline.tif": ((2325, 2355), ("band 1",), "EPSG:32660", 100.01, 1.0),
     "cog_nodata_nan.tif": ((549, 549), ("Gamma0_VV",), "EPSG:32610", 200.0, 0.489),
     "cogeo.tif": ((1024, 1024), ("red", "green", "blue"), "EPSG:3857", 0.4727, 1.0),
     "float_nan.tif": ((3, 2), ("band 1",), None, None, 5 / 6),
     "rotated.tif": ((10, 15), ("band 1",), None, None, 1.0),
-    "landsat8/l8_B4.tif": ((627, 603), ("band 1",), "EPSG:32616", 30.0, 1.0),
+    "landsat8/l8_B4.tif": ((627, 603), ("B4",), "EPSG:32616", 30.0, 1.0),
 }
 REFUSED = {
     "all-nodata.tif": (SceneError, "no data"),
