@@ -11,7 +11,7 @@ Interface (B rows, S new tokens, n positions asked for, V words, C the cache's c
     seqlens_k     int32 [B]      valid length after this step, minus one
     total_length  int32 [1]      the longest row's length after this step
     logits_at     int64 [B, n]   positions along S
-    past_key.i, past_value.i [B, kv_heads, C, head_dim]
+    past_key.i, past_value.i [B, kv_heads, C, head_dim], of the activations' type or int8
 
     logits float32 [B, n, V]; last_hidden float32 [B, n, D], after the final norm; present_key.i, present_value.i
 
@@ -21,9 +21,11 @@ decode step), and behind the last attention only the positions asked for are car
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,12 @@ from gmrt.runtime.errors import CheckpointError
 
 FloatArray = npt.NDArray[np.float32]
 Weights = Mapping[str, FloatArray]
+
+# Per layer the scales of keys and of values, float32 [kv_heads, head_dim] each.
+CacheScales = Sequence[tuple[FloatArray, FloatArray]]
+
+# Constants [1, kv_heads, 1, head_dim] that the codes of an 8-bit cache are multiplied with.
+_CACHE_SCALE = re.compile(r"layers\.(?P<layer>\d+)\.(?P<part>key|value)_scale")
 
 # Decoders with these blocks and weight names; a further family is an entry here, or a renaming of its weights.
 FAMILIES = ("llama", "qwen2")
@@ -99,18 +107,20 @@ def build_decoder(
     linear: Linear,
     head: Linear,
     dtype: str = "float32",
+    cache_scales: CacheScales | None = None,
 ) -> ir.Model:
     """Construct the decoder; ``weights`` carry the names of `LlamaForCausalLM`, ``dtype`` is of activations and cache.
 
+    With ``cache_scales`` the cache is int8: codes of keys, after their rotation, and values, times a scale per channel.
     Raises `CheckpointError` naming the tensor when a weight is missing or has another shape than ``spec`` says.
     """
-    writer = OrtWriter(GraphBuilder(), spec, Reader(weights, spec), linear, dtype)
+    writer = OrtWriter(GraphBuilder(), spec, Reader(weights, spec), linear, dtype, scales=cache_scales)
     graph = writer.graph
     embeds = graph.input("inputs_embeds", "float32", ("batch", "seq", spec.hidden))
     writer.lengths = graph.input("seqlens_k", "int32", ("batch",))
     writer.total = graph.input("total_length", "int32", (1,))
     positions = graph.input("logits_at", "int64", ("batch", "n"))
-    writer.caches = cache_inputs(graph, spec, dtype)
+    writer.caches = cache_inputs(graph, spec, writer.stored)
     writer.rope = tuple(
         graph.constant(f"rope.{n}", table.astype(dtype)) for n, table in zip(("cos", "sin"), rope, strict=True)
     )
@@ -151,6 +161,17 @@ def write_layers(writer: DecoderWriter, hidden: ir.Value, positions: ir.Value, h
         graph.output(writer.cast("logits", logits, "float32"), "logits", "float32", ("batch", "n", spec.vocab)),
         graph.output(writer.cast("hidden", final, "float32"), "last_hidden", "float32", ("batch", "n", spec.hidden)),
     ]
+
+
+def read_cache_scales(file: Path) -> dict[str, FloatArray]:
+    """What the codes of a graph's 8-bit cache are multiplied with: [kv_heads, 1, head_dim] by "key.i", "value.i"."""
+    constants = ir.load(file).graph.initializers
+    found: dict[str, FloatArray] = {}
+    for name, value in constants.items():
+        parts = _CACHE_SCALE.fullmatch(name)
+        if parts is not None and value.const_value is not None:
+            found[f"{parts['part']}.{parts['layer']}"] = value.const_value.numpy()[0]
+    return found
 
 
 @dataclass(frozen=True)
@@ -239,7 +260,13 @@ class OrtWriter(DecoderWriter):
     lengths: ir.Value | None = None
     total: ir.Value | None = None
     rope: tuple[ir.Value, ...] = ()
+    scales: CacheScales | None = None
     presents: list[ir.Value] = field(default_factory=list)
+
+    @property
+    def stored(self) -> str:
+        """The type of the cache."""
+        return self.dtype if self.scales is None else "int8"
 
     def norm(self, name: str, hidden: ir.Value, update: ir.Value | None) -> tuple[ir.Value, ir.Value]:
         """See `DecoderWriter.norm`."""
@@ -268,6 +295,13 @@ class OrtWriter(DecoderWriter):
     def attention(self, index: int, x: ir.Value) -> ir.Value:
         """See `DecoderWriter.attention`; new rows go into the cache."""
         spec, layer = self.spec, f"layers.{index}"
+        eight: dict[str, Any] = {}
+        scales: list[ir.Value | None] = []
+        if self.scales is not None:
+            eight = {"kv_cache_bit_width": 8, "k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL"}
+            # Positions, an attention bias and sinks are inputs that come before the scales and are not used.
+            pair = zip(("key", "value"), self.scales[index], strict=True)
+            scales = [None, None, None, *(self._cache_scale(f"{layer}.{part}_scale", scale) for part, scale in pair)]
         mixed, key, value = self.graph.ops(
             "GroupQueryAttention",
             f"{layer}.attention",
@@ -278,14 +312,19 @@ class OrtWriter(DecoderWriter):
             self.lengths,
             self.total,
             *self.rope,
+            *scales,
             outputs=("", ".key", ".value"),
             domain=CONTRIB,
             num_heads=spec.heads,
             kv_num_heads=spec.kv_heads,
             do_rotary=1,
             rotary_interleaved=0,
+            **eight,
         )
         axes = ("batch", spec.kv_heads, "capacity", spec.head_dim)
         for kind, rows in (("key", key), ("value", value)):
-            self.presents.append(self.graph.output(rows, f"present_{kind}.{index}", self.dtype, axes))
+            self.presents.append(self.graph.output(rows, f"present_{kind}.{index}", self.stored, axes))
         return mixed
+
+    def _cache_scale(self, name: str, scale: FloatArray) -> ir.Value:
+        return self.graph.constant(name, scale.astype(np.float32)[None, :, None, :])

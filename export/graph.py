@@ -21,6 +21,7 @@ CONTRIB = "com.microsoft"
 TYPES = {
     "float32": ir.DataType.FLOAT,
     "float16": ir.DataType.FLOAT16,
+    "int8": ir.DataType.INT8,
     "int32": ir.DataType.INT32,
     "int64": ir.DataType.INT64,
 }

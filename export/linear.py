@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from gmrt.calibration.blocks import BLOCK, quantise_blocks
+from gmrt.calibration.blocks import BLOCK, Blocks, quantise_blocks
 from gmrt.export.graph import CONTRIB, GraphBuilder
 
 FloatArray = npt.NDArray[np.float32]
@@ -61,14 +61,15 @@ def float_linear(dtype: str, between: str | None = None) -> Linear:
     return write
 
 
-def block_linear(bits: int) -> Linear:
+def block_linear(bits: int, made: Mapping[str, Blocks] | None = None) -> Linear:
     """Write linear layers as MatMulNBits: ``bits``-bit weights in blocks along K, activations quantised on the fly.
 
-    Accuracy level 4 asks for integer kernels; on a CPU the float kernels (level 0) are 10 to 40 times slower.
+    ``made`` holds, by name, weights that are quantised already; the others are rounded to nearest. Accuracy level 4
+    asks for integer kernels; on a CPU the float kernels (level 0) are 10 to 40 times slower.
     """
 
     def write(graph: GraphBuilder, name: str, x: ir.Value, weight: FloatArray, bias: FloatArray | None) -> ir.Value:
-        blocks = quantise_blocks(weight, bits)
+        blocks = (made or {}).get(name) or quantise_blocks(weight, bits)
         optional: list[ir.Value | None] = [
             graph.constant(f"{name}.zero", blocks.packed_zeros()) if blocks.zeros is not None else None,
             None,
@@ -79,7 +80,7 @@ def block_linear(bits: int) -> Linear:
         attributes: dict[str, Any] = {
             "N": weight.shape[0],
             "K": weight.shape[1],
-            "bits": bits,
+            "bits": blocks.bits,
             "block_size": BLOCK,
             "accuracy_level": 4,
         }

@@ -32,7 +32,7 @@ from gmrt.calibration.measure import measure
 from gmrt.calibration.record import RECORD_NAME, Record, load_record
 from gmrt.calibration.suited import check_suited
 from gmrt.export.checkpoint import Checkpoint, check_checkpoint, open_checkpoint, sha256_of
-from gmrt.export.dialects import bundle_profiles, calibrated_decoder, plain_decoder
+from gmrt.export.dialects import NOTHING, Cache, Prepared, bundle_profiles, decoder_spec, plain_decoder, prepare_decoder
 from gmrt.export.gate import QUESTIONS, Report, golden_cases, require, run_gate
 from gmrt.export.heads import build_heads
 from gmrt.export.layers import layer_errors
@@ -45,6 +45,7 @@ from gmrt.export.sensitivity import LayerScan, scan
 from gmrt.export.tower import build_tower
 from gmrt.export.w8a8 import static_tower
 from gmrt.runtime.backends import create_backend
+from gmrt.runtime.backends.int8_cache import require_int8_cache
 from gmrt.runtime.bundle import open_bundle
 from gmrt.runtime.errors import BundleError, GmrtError, MissingExtraError
 from gmrt.runtime.image import ImageSpec
@@ -64,7 +65,6 @@ from gmrt.runtime.manifest import (
     bundle_id,
     read_manifest,
 )
-from gmrt.runtime.profiles import buckets_for
 from gmrt.runtime.scalar import Measure
 
 FloatArray = npt.NDArray[np.float32]
@@ -76,7 +76,7 @@ TOKENIZER, TEMPLATE = "tokenizer.json", "chat_template.jinja"
 
 # A protobuf message ends at 2 GiB; weights of more than this lie beside their graph.
 _SINGLE_FILE = 1_500_000_000
-_STEPS = 6
+_STEPS, _FINE = 6, 100
 # Pictures that layers are scanned on, and that the report compares the tower's layers on.
 _SCANNED, _LAYERED = 4, 4
 _PROFILED = 800
@@ -89,6 +89,7 @@ def export_bundle(
     precision: Precision,
     target: Target | None = None,
     calibration: Path | str | None = None,
+    cache: Cache = "float",
     bounds: Bounds | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -98,9 +99,10 @@ def export_bundle(
     ``target`` is cuda by default for fp16, else cpu. ``calibration`` is a folder of images, a parquet file, a raster,
     or a calibration record (.json); images unlike those of training are refused. Without it the record beside the
     checkpoint is used if it is of these weights, else generated scenes. Enough images also tell which images are to be
-    flagged as unfamiliar; without them the profile beside the checkpoint does, if it is of these weights. With
-    ``bounds`` every layer is scanned, and planned under them. ``progress`` is called with (steps done, of). A bundle
-    that stands at ``output`` is replaced; a report is written into it.
+    flagged as unfamiliar; without them the profile beside the checkpoint does, if it is of these weights. ``cache``
+    int8 keeps keys and values in 8 bits, which only newer releases of onnxruntime read. With ``bounds`` every layer is
+    scanned, and planned under them. ``progress`` is called with (steps done, of). A bundle that stands at ``output`` is
+    replaced; a report is written into it.
 
     Raises `CheckpointError`, `SceneError`, `BundleError` or `MissingExtraError` before anything is computed, and
     `GateError` when the bundle does not agree with the checkpoint; in every case nothing is written.
@@ -109,7 +111,7 @@ def export_bundle(
     output = Path(output)
     target = target or ("cuda" if precision == "fp16" else "cpu")
     recipe = recipe_for(precision, target)
-    _check(Path(checkpoint), output)
+    _check(Path(checkpoint), output, target, cache)
     if bounds is not None:
         _check_plannable(precision, target)
     source = open_checkpoint(checkpoint)
@@ -118,17 +120,13 @@ def export_bundle(
     strangeness = _check_suited(source, given) if isinstance(given, ImageSet) else None
     step()
     with _staging(output) as folder:
-        record = None
-        if recipe.integer_tower:
-            tower = build_tower(source.model.config, source.weights())
-            record = _record(source, tower, given, seed)
-            if recipe.decoder_statistics and record.decoder is None and not isinstance(given, Record):
-                record = _with_decoder(source, record, given or generated_images(seed))
-            record = record if strangeness is None else replace(record, strangeness=strangeness)
-        else:
-            tower = build_tower(source.model.config, source.weights(), recipe.activations, between=recipe.between)
+        tower, record = _measured_tower(source, recipe, given, seed)
+        if record is not None and strangeness is not None:
+            record = replace(record, strangeness=strangeness)
         step()
+
         shown, gate_images = (given if isinstance(given, ImageSet) else generated_images(seed)).split(seed)
+        made = prepare_decoder(source, recipe, record, shown, cache=cache, seed=seed, progress=step.part)
 
         def compose(planned: Plan | None) -> Manifest:
             graph = tower
@@ -137,7 +135,7 @@ def export_bundle(
             elif record is not None:
                 floats = () if planned is None else planned.floats
                 graph = ir.from_proto(quantise_tower(tower, record, _pixel_range(spec), floats))
-            manifest = _write(folder, source, precision, target, graph, record, shown, planned)
+            manifest = _write(folder, source, precision, target, graph, record, planned, made)
             return _add_familiar(folder, manifest, source, given)
 
         manifest = compose(None)
@@ -215,13 +213,17 @@ def _beside(source: Checkpoint) -> Fitted | None:
     return fitted if fitted.checkpoint == source.sha256 else None
 
 
-def _check(checkpoint: Path, output: Path) -> None:
+def _check(checkpoint: Path, output: Path, target: Target, cache: Cache) -> None:
     """Refuse what can be refused before the long work."""
     check_checkpoint(checkpoint)
     if find_spec("onnxruntime") is None:
         raise MissingExtraError(
             'an export is proved in onnxruntime, which is not installed: pip install "gmrt[export,cpu]"'
         )
+    if cache == "int8":
+        if target != "cpu":
+            raise GmrtError(f"a cache of 8 bits was proved on the CPU only: leave --cache int8 out for {target}")
+        require_int8_cache(str(output))
     parent = output.resolve().parent
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise BundleError(f"{output}: there is no folder {parent} that can be written to: make it first")
@@ -263,6 +265,20 @@ def _record(source: Checkpoint, tower: ir.Model, given: ImageSet | Record | None
     return _measured(source, tower, generated_images(seed), seed)
 
 
+def _measured_tower(
+    source: Checkpoint, recipe: Recipe, given: ImageSet | Record | None, seed: int
+) -> tuple[ir.Model, Record | None]:
+    """The tower in floats, and the record that an integer precision is made from."""
+    config, weights = source.model.config, source.weights()
+    if not recipe.integer_tower:
+        return build_tower(config, weights, recipe.activations, between=recipe.between), None
+    tower = build_tower(config, weights)
+    record = _record(source, tower, given, seed)
+    if recipe.decoder_statistics and record.decoder is None and not isinstance(given, Record):
+        record = _with_decoder(source, record, given or generated_images(seed))
+    return tower, record
+
+
 def _measured(source: Checkpoint, tower: ir.Model, images: ImageSet, seed: int) -> Record:
     pictures = images.split(seed)[0]
     spec = source.model.config.image_spec
@@ -296,24 +312,17 @@ def _write(
     target: Target,
     tower: ir.Model,
     record: Record | None,
-    images: ImageSet,
     planned: Plan | None = None,
+    made: Prepared = NOTHING,
 ) -> Manifest:
-    """Write every file of the bundle; its parity record holds the plan, if there is one, and nothing else.
-
-    ``images`` are those that a static decoder's smoothing is searched on.
-    """
-    recipe, spec, config = recipe_for(precision, target), source.decoder, source.model.config
-    if target == "tensorrt":
-        # An engine's capacities end where its buckets do.
-        spec = replace(spec, max_length=buckets_for(spec.max_length)[-1])
+    """Write every file of the bundle; its parity record holds the plan, if there is one, and nothing else."""
+    recipe, spec, config = recipe_for(precision, target), decoder_spec(source, target), source.model.config
     calibration = None if record is None else record.summary() | {"tensors": record.ranges()}
-    if recipe.static:
-        assert record is not None  # a static precision has an integer tower
-        decoder, smoothing = calibrated_decoder(source, spec, record, images)
-        calibration = {**(calibration or {}), "smoothing": smoothing}
+    if made.static is None:
+        decoder = plain_decoder(source, recipe, target, {} if planned is None else planned.layers, made)
     else:
-        decoder = plain_decoder(source, spec, recipe, target, {} if planned is None else planned.layers)
+        decoder, calibration = made.static.graph, {**(calibration or {}), "smoothing": made.static.smoothing.to_dict()}
+    stored = recipe.activations if made.scales is None else "int8"
     _save(tower, folder / VISION)
     _save(decoder, folder / DECODER)
     heads = build_heads(source.weights("regression."), config.measures, spec.hidden) if config.measures else None
@@ -340,7 +349,7 @@ def _write(
         embeddings=EmbeddingsSpec(TABLE, scale, recipe.words["embeddings"]),
         tokenizer=TOKENIZER,
         template=TEMPLATE,
-        cache=CacheGeometry(spec.layers, spec.kv_heads, spec.head_dim, recipe.activations, spec.max_length),
+        cache=CacheGeometry(spec.layers, spec.kv_heads, spec.head_dim, stored, spec.max_length),
         hidden_size=spec.hidden,
         vocab_size=spec.vocab,
         image=config.image_spec,
@@ -468,4 +477,8 @@ class _Steps:
 
     def __call__(self) -> None:
         self._done += 1
-        self._progress(self._done, _STEPS)
+        self._progress(_FINE * self._done, _FINE * _STEPS)
+
+    def part(self, done: int, of: int) -> None:
+        """A part of the step that is under way."""
+        self._progress(_FINE * self._done + _FINE * done // (of + 1), _FINE * _STEPS)

@@ -47,8 +47,9 @@ class Recipe:
 
     ``activations`` is the type of products and of the cache, ``between`` of what stands between products where that
     is another one. ``decoder_statistics``: its linear layers need a calibration record that has measured the decoder.
-    ``static`` says that the layers are quantised by that record (`gmrt.export.w8a8`), which ``linear`` and ``head``
-    then have no say in. ``floats`` names layers that are float by decision and do not count as left behind.
+    ``gptq``: the decoder's linear layers are quantised on calibration samples instead of rounded to nearest.
+    ``static``: they are quantised by the record (`gmrt.export.w8a8`), and ``linear`` and ``head`` have no say in it.
+    ``floats`` names layers that are float by decision and do not count as left behind.
     """
 
     linear: Linear
@@ -59,6 +60,7 @@ class Recipe:
     words: Mapping[str, str]
     limits: Limits
     decoder_statistics: bool = False
+    gptq: bool = False
     between: str | None = None
     static: bool = False
     floats: tuple[str, ...] = ()
@@ -159,10 +161,11 @@ RECIPES: Mapping[Precision, Recipe] = {
         integer_tower=True,
         words={
             "vision": _INTEGER_TOWER,
-            "decoder": _FLOAT_BLOCKS.format("4-bit") + "; head 8-bit",
+            "decoder": _FLOAT_BLOCKS.format("4-bit") + ", by GPTQ; head 8-bit",
             "embeddings": "int8 per row",
         },
         limits=_INT4_LIMITS,
+        gptq=True,
     ),
 }
 

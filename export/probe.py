@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gmrt.export.decoder import read_cache_scales
 from gmrt.export.reference import Case
 from gmrt.runtime.backends.standard import places
 from gmrt.runtime.bundle import Bundle
@@ -26,6 +27,8 @@ class DecoderProbe:
         graph = bundle.manifest.decoder
         self._session = ort.InferenceSession(str(bundle.path(graph.file)), options, providers=["CPUExecutionProvider"])
         self._geometry = bundle.manifest.cache
+        scales = read_cache_scales(bundle.path(graph.file)) if self._geometry.dtype == "int8" else {}
+        self._scales: Mapping[str, FloatArray | float] = scales
         self._standard = bundle.manifest.target == "tensorrt"
 
     def compare(self, case: Case) -> Iterator[tuple[str, FloatArray, FloatArray]]:
@@ -39,7 +42,7 @@ class DecoderProbe:
         names = [f"{part}.{i}" for i in range(self._geometry.layers) for part in ("key", "value")]
         truth = [array for pair in case.cache for array in pair]
         for name, ours, theirs in zip(names, truth, rows, strict=True):
-            yield name, ours, theirs.astype(np.float32)
+            yield name, ours, theirs.astype(np.float32) * self._scales.get(name, 1.0)
         yield "last_hidden", case.last_hidden, hidden[0]
         yield "logits", case.logits, logits[0]
 

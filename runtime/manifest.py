@@ -45,6 +45,7 @@ COORDINATES: Mapping[str, Any] = {"grid": GRID, "origin": "top-left", "order": "
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LIMITS = {"layers": 512, "kv_heads": 512, "head_dim": 1024, "max_length": 1 << 20}
 _MAX_HIDDEN, _MAX_VOCAB = 1 << 16, 1 << 22
+_CACHE_BYTES = {"float32": 4, "float16": 2, "int8": 1}
 _MAX_IMAGES, _MAX_SETS, _MAX_SCORE = 1 << 32, 64, 1e30
 
 
@@ -163,6 +164,8 @@ class FamiliarSpec:
 class CacheGeometry:
     """Shape of the KV cache: per layer K and V [batch, kv_heads, capacity, head_dim] of ``dtype``.
 
+    int8 holds codes; the scales, one a channel, are the decoder graph's own.
+
     ``max_length`` is the largest capacity, in tokens, that the decoder's position table allows.
     """
 
@@ -175,7 +178,7 @@ class CacheGeometry:
     @property
     def bytes_per_token(self) -> int:
         """2 (K and V) · layers · kv_heads · head_dim · bytes per number."""
-        return 2 * self.layers * self.kv_heads * self.head_dim * (2 if self.dtype == "float16" else 4)
+        return 2 * self.layers * self.kv_heads * self.head_dim * _CACHE_BYTES[self.dtype]
 
 
 @dataclass(frozen=True)
@@ -487,4 +490,4 @@ def _knots(data: object) -> Knots:
 
 def _cache(data: Mapping[str, Any]) -> CacheGeometry:
     sizes = {key: read_whole(data, key, limit) for key, limit in _LIMITS.items()}
-    return CacheGeometry(dtype=read_choice(data, "dtype", ("float32", "float16")), **sizes)
+    return CacheGeometry(dtype=read_choice(data, "dtype", tuple(_CACHE_BYTES)), **sizes)

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ from gmrt.runtime.errors import SceneError, SceneNotFoundError, SceneReadError
 ByteArray = npt.NDArray[np.uint8]
 
 _MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
+_CACHE = 128 << 20  # bytes of decoded blocks that GDAL keeps
 _EXACT = 1 << 27  # pixels up to which a reduction reads every pixel, so that stored overviews cannot change the result
 
 # Addresses on the network, as rasterio and as GDAL write them.
@@ -149,7 +151,9 @@ def _check_file(name: str) -> None:
 def quiet(**options: str) -> Iterator[None]:
     """Use GDAL with these of its options, and without rasterio's warning that a picture has no place."""
     # GDAL reads a whole PNG faster in a way that, on a truncated file, returns uninitialised memory without an error.
-    with warnings.catch_warnings(), rasterio.Env(**options, GDAL_PNG_WHOLE_IMAGE_OPTIM="NO"):
+    # Its cache of blocks would grow to a twentieth of the machine's memory: a raster is read once, from top to bottom.
+    settings: dict[str, Any] = {"GDAL_CACHEMAX": _CACHE, "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO", **options}
+    with warnings.catch_warnings(), rasterio.Env(**settings):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
 

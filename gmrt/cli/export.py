@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gmrt.cli.options import OutputOption, Precision, SeedOption, Target, needing
+from gmrt.cli.options import Cache, OutputOption, Precision, SeedOption, Target, needing
 from gmrt.cli.output import say_notes
 from gmrt.cli.progress import progress_bar
 
@@ -41,6 +41,9 @@ def export(
             help="Plan each layer's precision so that the logits' cosine is predicted to be so; scans.",
         ),
     ] = None,
+    cache: Annotated[
+        Cache, typer.Option(help="How keys and values are kept; int8 takes a quarter and needs a newer onnxruntime.")
+    ] = "float",
     output: OutputOption = None,
     seed: SeedOption = 0,
 ) -> None:
@@ -64,6 +67,7 @@ def export(
             target=target,
             calibration=calibration,
             bounds=bounds,
+            cache=cache,
             seed=seed,
             progress=progress,
         )

@@ -16,6 +16,7 @@ Provider = Literal["cpu", "cuda", "tensorrt"]
 Target = Literal["cpu", "cuda", "tensorrt"]
 Precision = Literal["fp32", "fp16", "int8", "int4"]
 Composite = Literal["true-color", "false-color", "swir", "ndvi", "sar"]
+Cache = Literal["float", "int8"]
 Points = Literal["any", "point", "box", "obb", "poly"]
 
 FormatOption = Annotated[Format, typer.Option("--format", help="Text for people, or one JSON object per line.")]

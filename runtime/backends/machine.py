@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from gmrt.runtime.backends import wire
+
 
 def physical_cores() -> int:
     """Count the physical cores that this process may use: affinity and container quota respected, at least 1.
@@ -64,27 +66,11 @@ def _quiet_options(ort: Any) -> Any:
 
 
 def _matmul_integer() -> bytes:
-    """A model of one node in protobuf's wire format: y int32 = MatMulInteger(a uint8 [2, 64], b int8 [64, 16])."""
-    uint8, int8, int32 = 2, 3, 6  # TensorProto.DataType
-
-    def nest(field: int, *parts: bytes) -> bytes:
-        body = b"".join(parts)
-        return bytes([field << 3 | 2, len(body)]) + body
-
-    def number(field: int, value: int) -> bytes:
-        return bytes([field << 3, value])
-
-    def value_info(field: int, name: bytes, dtype: int, shape: tuple[int, int]) -> bytes:
-        dims = [nest(1, number(1, size)) for size in shape]
-        return nest(field, nest(1, name), nest(2, nest(1, number(1, dtype), nest(2, *dims))))
-
-    node = nest(1, nest(1, b"a"), nest(1, b"b"), nest(2, b"y"), nest(4, b"MatMulInteger"))
-    graph = nest(
-        7,
-        node,
-        nest(2, b"probe"),
-        value_info(11, b"a", uint8, (2, 64)),
-        value_info(11, b"b", int8, (64, 16)),
-        value_info(12, b"y", int32, (2, 16)),
+    """The product y int32 = MatMulInteger(a uint8 [2, 64], b int8 [64, 16])."""
+    return wire.one_node(
+        "MatMulInteger",
+        ["a", "b"],
+        ["y"],
+        given=[("a", wire.UINT8, (2, 64)), ("b", wire.INT8, (64, 16))],
+        made=[("y", wire.INT32, (2, 16))],
     )
-    return number(1, 8) + graph + nest(8, number(2, 13))

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gmrt.runtime.backends import Encoded
+from gmrt.runtime.backends.int8_cache import require_int8_cache
 from gmrt.runtime.backends.machine import int8_products_saturate, physical_cores
 from gmrt.runtime.cache import KVCache, Snapshot
 from gmrt.runtime.errors import BundleError, CacheFullError, ProviderError
@@ -45,6 +46,8 @@ class OrtBackend:
                 f"this onnxruntime has no {_EXECUTION_PROVIDER[provider]}: use the provider cpu, or install "
                 'onnxruntime-gpu in its place with pip install "gmrt[gpu]"'
             )
+        if bundle.manifest.cache.dtype == "int8":
+            require_int8_cache("this bundle")
         self.notes = _notes(bundle, provider)
         self.max_batch = _CPU_ROWS if provider == "cpu" else 1
         self._decoder = self._session(bundle.manifest.decoder)

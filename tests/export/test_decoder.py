@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from gmrt.export.decoder import DecoderSpec, build_decoder, rope_tables
+from gmrt.export.decoder import CacheScales, DecoderSpec, build_decoder, read_cache_scales, rope_tables
 from gmrt.export.graph import IR_VERSION, OPSET
 from gmrt.export.precision import RECIPES, STANDARD
 from gmrt.export.standard import build_standard_decoder
+from gmrt.runtime.backends.int8_cache import int8_cache_works
 from gmrt.runtime.backends.standard import places
 from gmrt.runtime.errors import CheckpointError
 
@@ -65,8 +67,8 @@ def model(request: pytest.FixtureRequest) -> Any:
     return made
 
 
-def build(model: Any, precision: str, **changes: np.ndarray) -> ir.Model:
-    """The graph of a transformers model; ``changes`` replace weights."""
+def build(model: Any, precision: str, scales: CacheScales | None = None, **changes: np.ndarray) -> ir.Model:
+    """The graph of a transformers model; ``changes`` replace weights, ``scales`` ask for a cache of 8 bits."""
     spec, rotary = DecoderSpec.from_config(model.config), model.model.rotary_emb
     weights = {name: value.numpy() for name, value in model.state_dict().items()} | changes
     rope = rope_tables(rotary.inv_freq.numpy(), rotary.attention_scaling, spec.max_length)
@@ -76,7 +78,15 @@ def build(model: Any, precision: str, **changes: np.ndarray) -> ir.Model:
             spec, weights, rope, linear=recipe.linear, head=recipe.head, product=recipe.activations
         )
     recipe = RECIPES[precision]
-    return build_decoder(spec, weights, rope, linear=recipe.linear, head=recipe.head, dtype=recipe.activations)
+    return build_decoder(
+        spec,
+        weights,
+        rope,
+        linear=recipe.linear,
+        head=recipe.head,
+        dtype=recipe.activations,
+        cache_scales=scales,
+    )
 
 
 class Session:
@@ -89,7 +99,7 @@ class Session:
         data = ir.to_proto(graph).SerializeToString()
         self.session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         past = [i for i in self.session.get_inputs() if i.name.startswith(("past_key", "past_value"))]
-        dtypes = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+        dtypes = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8}
         self.cache = {i.name: np.zeros((1, i.shape[1], capacity, i.shape[3]), dtypes[i.type]) for i in past}
         self.length = 0
 
@@ -136,6 +146,30 @@ def test_chunks_through_the_cache_are_the_model(model: Any, precision: str) -> N
     logits, hidden = (np.concatenate(part) for part in zip(*parts, strict=True))
     assert relative(logits, truth.logits[0].numpy()) < TOLERANCE[precision]
     assert relative(hidden, truth.hidden_states[-1][0].numpy()) < TOLERANCE[precision]
+
+
+@pytest.mark.skipif(not int8_cache_works(), reason="this onnxruntime has no right cache of 8 bits")
+def test_a_cache_of_8_bits_holds_the_codes_of_rotated_keys(model: Any, tmp_path: Path) -> None:
+    """Guards against scales of another layer, head or part, or of keys before their rotation; through all chunks."""
+    embeds = torch.randn(1, 19, SIZES["hidden_size"])
+    with torch.no_grad():
+        truth = model(inputs_embeds=embeds, use_cache=True)
+    layers = truth.past_key_values.layers
+    scales = [tuple(part[0].abs().amax(1).numpy() / 127 for part in (layer.keys, layer.values)) for layer in layers]
+    graph = build(model, "fp32", scales)
+    session = Session(graph)
+    parts = [
+        session.run(embeds[0, a:b].numpy(), list(range(b - a)))[0] for a, b in ((0, 8), (8, 16), (16, 17), (17, 19))
+    ]
+    assert relative(np.concatenate(parts), truth.logits[0].numpy()) < 0.03
+    ir.save(graph, tmp_path / "decoder.onnx")
+    found = read_cache_scales(tmp_path / "decoder.onnx")
+    for number, layer in enumerate(layers):
+        for part, exact in (("key", layer.keys), ("value", layer.values)):
+            codes = session.cache[f"past_{part}.{number}"]
+            assert codes.dtype == np.int8
+            back = codes[0, :, :19] * found[f"{part}.{number}"]
+            assert relative(back, exact[0].numpy()) < 0.03
 
 
 @pytest.mark.parametrize("precision", ["fp32", "standard-fp32"])

@@ -49,7 +49,7 @@ def gate(source: Checkpoint, pictures: Path, tmp_path: Path) -> Callable[..., Re
             record = measure(tower, observed_tensors(tower), shown, source="", seed=0, checkpoint="")
             tower = ir.from_proto(quantise_tower(tower, record, (-1.0, 1.0)))
         folder = Path(tempfile.mkdtemp(dir=tmp_path))
-        pipeline._write(folder, spoiled, precision, "cpu", tower, None, images.ImageSet("", ()))
+        pipeline._write(folder, spoiled, precision, "cpu", tower, None)
         return run_gate(source, folder, shown, "two pictures")
 
     return run

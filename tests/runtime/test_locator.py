@@ -11,6 +11,7 @@ import pytest
 from fabricate import PLACES, Shape, make_bundle, make_locator, reseal
 
 from gmrt.runtime import request
+from gmrt.runtime.backends.ort import OrtDecoder
 from gmrt.runtime.errors import BundleError
 from gmrt.runtime.locator import LocatorGuard, open_locator
 from gmrt.runtime.model import Model, load
@@ -104,11 +105,23 @@ def counting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
 
 
 @pytest.mark.parametrize("number", [False, True])
-def test_what_is_counted_is_what_is_found(counting: Model, scenes: list[Scene], number: bool) -> None:
+def test_what_is_counted_is_what_is_found(
+    counting: Model, scenes: list[Scene], number: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Guards against a count and a location that disagree, and against an answer held to digits that cannot count."""
+    hidden: list[np.ndarray] = []
+    prefill = OrtDecoder.prefill
+
+    def spied(decoder: OrtDecoder, embeds: np.ndarray, logits_at: np.ndarray) -> np.ndarray:
+        logits = prefill(decoder, embeds, logits_at)
+        if decoder.last_hidden is not None and decoder.last_hidden.shape[1] == 1:
+            hidden.append(decoder.last_hidden[0, 0])
+        return logits
+
+    monkeypatch.setattr(OrtDecoder, "prefill", spied)
     view = counting.look(scenes[0])
     answer = view.ask("how many ships are there?", number=number)
-    found = view.count(counting._decoder.last_hidden[0, 0])  # type: ignore[union-attr,index]
+    found = view.count(hidden[0])  # that of the prompt: forced tokens leave others behind it
     assert answer.text == str(len(found.regions))
     assert answer.value == len(found.regions)
     assert (answer.unit, answer.finish_reason) == ("", "stop")
