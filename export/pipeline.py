@@ -343,7 +343,9 @@ def _write(
         target=target,
         min_onnxruntime=MIN_ONNXRUNTIME,
         files=files,
-        vision=replace(_graph_spec(tower, VISION, recipe.words["vision"]), fits_16_bits=recipe.integer_tower),
+        vision=replace(
+            _graph_spec(tower, VISION, recipe.words["vision"]), fits_16_bits=recipe.integer_tower and not recipe.static
+        ),
         decoder=_graph_spec(decoder, DECODER, recipe.words["decoder"]),
         heads=None if heads is None else _heads_spec(heads, config.measures),
         embeddings=EmbeddingsSpec(TABLE, scale, recipe.words["embeddings"]),

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from gmrt.export.decoder import read_cache_scales
 from gmrt.export.reference import Case
+from gmrt.runtime.backends.ort import session_options
 from gmrt.runtime.backends.standard import places
 from gmrt.runtime.bundle import Bundle
 
@@ -22,14 +23,13 @@ class DecoderProbe:
     def __init__(self, bundle: Bundle) -> None:
         import onnxruntime as ort
 
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
+        self._standard = bundle.manifest.target == "tensorrt"
+        options = session_options(ort, "cpu", saturable=self._standard)
         graph = bundle.manifest.decoder
         self._session = ort.InferenceSession(str(bundle.path(graph.file)), options, providers=["CPUExecutionProvider"])
         self._geometry = bundle.manifest.cache
         scales = read_cache_scales(bundle.path(graph.file)) if self._geometry.dtype == "int8" else {}
         self._scales: Mapping[str, FloatArray | float] = scales
-        self._standard = bundle.manifest.target == "tensorrt"
 
     def compare(self, case: Case) -> Iterator[tuple[str, FloatArray, FloatArray]]:
         """Yield (tensor, the checkpoint's, the graph's) for a case."""

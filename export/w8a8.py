@@ -24,6 +24,7 @@ from gmrt.export.smooth import DOWN, GATE_UP, O_PROJ, QKV, smooth
 from gmrt.export.standard import build_standard_decoder
 from gmrt.export.static import StaticLayers
 from gmrt.export.tower import OPENING, Layers, build_tower
+from gmrt.runtime.backends.ort import session_options
 from gmrt.runtime.backends.standard import places
 
 ALPHAS = (0.4, 0.5, 0.6, 0.7, 0.8)
@@ -110,8 +111,7 @@ def _logits(model: ir.Model, spec: DecoderSpec, embeds: Sequence[FloatArray]) ->
     """Logits [S, V] at every position of each sequence, over an empty past."""
     import onnxruntime as ort
 
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options = session_options(ort, "cpu", saturable=True)
     data = ir.to_proto(model).SerializeToString()
     session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     dtype = model.graph.inputs[-1].dtype

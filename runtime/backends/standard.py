@@ -16,7 +16,7 @@ import numpy.typing as npt
 from gmrt.runtime.backends.ort import OrtBackend, Reported
 from gmrt.runtime.cache import KVCache
 from gmrt.runtime.image import FloatArray
-from gmrt.runtime.manifest import CacheGeometry
+from gmrt.runtime.manifest import CacheGeometry, GraphSpec
 
 if TYPE_CHECKING:
     from gmrt.runtime.bundle import Bundle
@@ -40,6 +40,10 @@ class StandardBackend(OrtBackend):
         self.notes = (note, *self.notes)
         # Profiles are for one row; here more would run, and on a device they would not.
         self.max_batch = 1
+
+    def _saturable(self, graph: GraphSpec) -> bool:
+        # Weights have all 8 bits, the decoder's too: TensorRT sums them in 32, and a double must not saturate at 16.
+        return not graph.fits_16_bits
 
     def new_cache(self, capacity: int, batch: int = 1) -> KVCache:
         """Allocate an empty cache in host memory."""

@@ -12,9 +12,12 @@ import onnx_ir as ir
 import pytest
 
 from gmrt.export.pipeline import export_bundle
+from gmrt.export.plan import Bounds
 from gmrt.export.w8a8 import ALPHAS
 from gmrt.runtime.backends import create_backend
+from gmrt.runtime.backends.standard import StandardBackend
 from gmrt.runtime.bundle import open_bundle
+from gmrt.runtime.engines import plan_engines
 from gmrt.runtime.errors import GmrtError
 from gmrt.runtime.model import load
 from gmrt.runtime.scene import read_scene
@@ -67,6 +70,47 @@ def test_graphs_keep_to_plain_onnx(precision: str, exports: Exports) -> None:
         sum(v.dtype == ir.DataType.FLOAT16 and "weight" in name for name, v in decoder.graph.initializers.items())
         == halves
     )
+
+
+def test_int8_is_counted_as_it_is_written(exports: Exports) -> None:
+    """Guards against a share that onnxruntime's patterns decide, and a layer that stays float without a word."""
+    graphs = exports("tiny-llama", "int8", "tensorrt")[1].kernels
+    assert [graph.graph for graph in graphs] == ["vision", "decoder", "decoder"]
+    assert all(graph.shape.endswith("as written") and graph.stray == 0 for graph in graphs)
+    left = [{p.name for p in graph.float_products if p.weighted} for graph in graphs]
+    assert left == [set(), {"lm_head"}, {"lm_head"}]
+    assert exports("tiny-llama", "fp16", "tensorrt")[1].kernels[1].weighted_share == 0
+
+
+def test_int8_does_not_saturate_here(exports: Exports) -> None:
+    """Guards against sums of 16 bits in the double: weights have all 8 bits, and TensorRT sums in 32."""
+    bundle = open_bundle(exports("tiny-llama", "int8", "tensorrt")[0])
+    backend = create_backend(bundle, "cpu")
+    assert isinstance(backend, StandardBackend)
+    assert all(backend._saturable(graph) for graph in (bundle.manifest.vision, bundle.manifest.decoder))
+
+
+def test_engines_are_planned_from_the_profiles(exports: Exports) -> None:
+    """Guards against an engine with an input that has no shape, or a name or an axis that the graph does not have."""
+    bundle = exports("tiny-llama-measured", "fp32", "tensorrt")[0]
+    manifest = open_bundle(bundle).manifest
+    jobs = plan_engines(bundle, manifest, workspace=1 << 20)
+    assert [job.name for job in jobs] == ["vision", "heads", "decoder-256", "decoder-512"]
+    for job in jobs:
+        inputs = {v.name: v for v in onnx.load(bundle / job.onnx, load_external_data=False).graph.input}
+        for profile in job.profiles:
+            assert set(profile) == set(inputs)
+            for name, trio in profile.items():
+                axes = [axis.dim_value or None for axis in inputs[name].type.tensor_type.shape.dim]
+                assert all(len(shape) == len(axes) for shape in trio)
+                assert all(axis in (None, size) for shape in trio for axis, size in zip(axes, shape, strict=True))
+
+
+def test_no_plan_for_tensorrt(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """Guards against a scan of another dialect's kernels, whose plan nothing would follow."""
+    with pytest.raises(GmrtError, match="cpu and cuda only"):
+        export_bundle(tiny_checkpoint, tmp_path / "b", precision="int8", target="tensorrt", bounds=Bounds(max_bytes=1))
+    assert not any(tmp_path.iterdir())
 
 
 def test_int8_says_how_it_was_smoothed(exports: Exports) -> None:

@@ -62,6 +62,22 @@ def test_buckets_do_not_change_what_is_said(long: Fabricated) -> None:
     np.testing.assert_allclose(answers[0], answers[3], rtol=1e-4, atol=1e-5)
 
 
+def test_rows_of_a_cache_are_filled_one_by_one(long: Fabricated) -> None:
+    """Guards against new rows that go into another row, or into memory of their own, behind a part of a cache."""
+    backend = create_backend(open_bundle(long.path), "cpu")
+    assert backend.max_batch == 1
+    whole = backend.new_cache(64, 3)
+    for row, count in ((2, 9), (0, 4)):
+        part = backend.bind(whole.rows(row, row + 1))
+        part.prefill(long.table[IDS[:count]][None], np.zeros((1, 0), np.int64))
+    assert whole.lengths.tolist() == [4, 0, 9]
+    alone = backend.bind(backend.new_cache(64))
+    alone.prefill(long.table[IDS[:9]][None], np.zeros((1, 0), np.int64))
+    rows = alone.cache.snapshot().rows
+    np.testing.assert_array_equal([buffer[2, :, :9] for buffer in whole.buffers], rows)
+    assert not any(buffer[1].any() for buffer in whole.buffers)
+
+
 def test_a_failed_chunk_leaves_the_cache_as_it_was(long: Fabricated, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against half a prompt that stays in the cache when a run breaks off."""
     backend = create_backend(open_bundle(long.path), "cpu")
