@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gmrt.runtime.backends import Encoded
+from gmrt.runtime.backends import Decoder, Encoded
 from gmrt.runtime.backends.int8_cache import require_int8_cache
 from gmrt.runtime.backends.machine import int8_products_saturate, physical_cores
 from gmrt.runtime.cache import KVCache, Snapshot
@@ -94,7 +94,7 @@ class OrtBackend:
             return KVCache(geometry, capacity, batch)
         return DeviceKVCache(geometry, capacity, batch, ort=self._ort, device=self.provider)
 
-    def bind(self, cache: KVCache) -> OrtDecoder:
+    def bind(self, cache: KVCache) -> Decoder:
         """Bind the decoder to a cache."""
         return OrtDecoder(self._ort, self._decoder, cache, self._bundle, rebind=self.provider != "cpu")
 

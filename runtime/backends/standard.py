@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from gmrt.runtime.backends import Decoder
 from gmrt.runtime.backends.ort import OrtBackend, Reported
 from gmrt.runtime.cache import KVCache
 from gmrt.runtime.image import FloatArray
@@ -50,7 +51,7 @@ class StandardBackend(OrtBackend):
         manifest = self._bundle.manifest
         return BucketCache(manifest.cache, capacity, batch, buckets=manifest.buckets)
 
-    def bind(self, cache: KVCache) -> StandardDecoder:
+    def bind(self, cache: KVCache) -> Decoder:
         """Bind the decoder to a cache."""
         assert isinstance(cache, BucketCache)
         return StandardDecoder(self._ort, self._decoder, cache, self._bundle)
@@ -109,7 +110,8 @@ class StandardDecoder:
     def __init__(self, ort: Any, session: Any, cache: BucketCache, bundle: Bundle) -> None:
         manifest = bundle.manifest
         batch = cache.batch
-        self.cache: BucketCache = cache
+        self.cache: KVCache = cache
+        self._cache = cache
         self.embeds: FloatArray = np.zeros((batch, 1, manifest.hidden_size), np.float32)
         self.logits: FloatArray = np.zeros((batch, 1, manifest.vocab_size), np.float32)
         self.last_hidden: FloatArray | None = None
@@ -119,7 +121,7 @@ class StandardDecoder:
         self._hidden: FloatArray = np.zeros_like(self.embeds)
         self._places = places(cache.lengths, 1, cache.bucket)
         self._rows = self._new_rows(1)
-        inputs = {"inputs_embeds": self.embeds, "logits_at": np.zeros((batch, 1), np.int64), **self._places}
+        inputs: Arrays = {"inputs_embeds": self.embeds, "logits_at": np.zeros((batch, 1), np.int64), **self._places}
         self._step = self._binding(inputs, {"logits": self.logits, "new_rows": self._rows})
 
     def prefill(self, embeds: FloatArray, logits_at: IntArray) -> FloatArray:
@@ -142,15 +144,15 @@ class StandardDecoder:
     def step(self) -> None:
         """Append the token in ``embeds``; its logits are left in ``logits``."""
         self.cache.require(1)
-        for name, array in places(self.cache.lengths, 1, self.cache.bucket).items():
+        for name, array in places(self._cache.lengths, 1, self._cache.bucket).items():
             self._places[name][:] = array
         with self._reported:
             self._session.run_with_iobinding(self._step)
-        self.cache.write(self._rows)
+        self._cache.write(self._rows)
 
     def _append(self, embeds: FloatArray, logits_at: IntArray, logits: FloatArray, hidden: FloatArray) -> None:
         """Append one chunk; fills the places of ``logits`` and ``hidden`` whose position lies in it."""
-        cache, steps = self.cache, embeds.shape[1]
+        cache, steps = self._cache, embeds.shape[1]
         here = (logits_at >= 0) & (logits_at < steps)
         # An engine's profile wants one position at least, and every row as many.
         at = np.where(here, logits_at, 0) if here.any() else np.zeros((cache.batch, 1), np.int64)
@@ -166,9 +168,9 @@ class StandardDecoder:
         cache.write(rows)
 
     def _new_rows(self, steps: int) -> npt.NDArray[Any]:
-        shape = list(self.cache.storage.shape)
+        shape = list(self._cache.storage.shape)
         shape[4] = steps
-        return np.empty(shape, self.cache.storage.dtype)
+        return np.empty(shape, self._cache.storage.dtype)
 
     def _binding(self, inputs: Arrays, outputs: Arrays) -> Any:
         binding = self._session.io_binding()
