@@ -12,8 +12,10 @@ import resource
 import statistics
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -53,7 +55,7 @@ def decode(path: Path) -> dict[str, float]:
             max_tokens=NEW + 1,  # the last token of an answer is not run
             rewind_to=PROMPT,
         )
-        steps.append(_timed(lambda tokens=tokens: sum(1 for _ in tokens))[0] / NEW)
+        steps.append(_timed(partial(deque, tokens, 0))[0] / NEW)
         bare.append(_timed(lambda: [decoder.step() for _ in range(NEW)])[0] / NEW)
     weights = sum(entry.bytes for name, entry in bundle.manifest.files.items() if name.startswith("decoder"))
     cache = bundle.manifest.cache.bytes_per_token * (PROMPT + NEW // 2)
@@ -85,7 +87,7 @@ def first(path: Path) -> dict[str, float]:
         view = model.look(scene)
         view.ask(question, max_tokens=1)
         cold.append(perf_counter() - started)
-        warm.append(_timed(lambda view=view: view.ask(f"{question}?", max_tokens=1))[0])
+        warm.append(_timed(partial(view.ask, f"{question}?", max_tokens=1))[0])
     return {"first_s": _median(cold), "second_s": _median(warm)}
 
 
@@ -106,7 +108,7 @@ def memory(path: Path) -> dict[str, float]:
     return {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
 
-def bandwidth(_: Path) -> dict[str, float]:
+def bandwidth(_bundle: Path) -> dict[str, float]:
     """Bytes a second that two threads read from memory: the largest of 256 MB of int32 each, by numpy's SIMD loop."""
     parts = [np.ones(_READ_BYTES // 4, np.int32) for _ in range(2)]
     best = 0.0

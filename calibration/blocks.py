@@ -4,9 +4,9 @@ The layout is that of onnxruntime's MatMulNBits: codes uint8 [N, blocks, 64 · b
 zero points packed like the codes. K is padded with zeros to whole blocks.
 
 Rounding is to nearest. 8 bits are symmetric, because a zero point gains nothing there (cosine to the float product on
-normal weights 0.999968 with it, 0.999965 without). 4 bits take the zero point (0.9958 against 0.9953) and, block by
-block, the narrower range where that loses less in the mean square. A method that chooses codes otherwise (GPTQ) or
-scales K beforehand (AWQ) returns the same `Blocks`.
+normal weights 0.999968 with it, 0.999965 without). 4 bits take the zero point (0.9958 against 0.9953) and span all of a
+block: narrower ranges, which clip the largest weights, have a smaller mean square error and a larger perplexity
+(docs/quantization.md). A method that chooses codes otherwise (`gmrt.calibration.gptq`) returns the same `Blocks`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,6 @@ ByteArray = npt.NDArray[np.uint8]
 
 # 64: at 32 the CPU kernel is markedly slower, at 128 four bits lose more.
 BLOCK = 64
-
-# Fractions of a block's range that the 4-bit search tries.
-_SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8)
 
 
 @dataclass(frozen=True)
@@ -74,30 +71,14 @@ def quantise_blocks(weight: FloatArray, bits: int) -> Blocks:
     return Blocks(_codes(values, scales, zeros[..., None], 2**bits - 1), scales, zeros, bits, weight.shape[1])
 
 
-def block_ranges(
-    weight: FloatArray, bits: int, importance: npt.NDArray[Any] | None = None
-) -> tuple[FloatArray, ByteArray]:
-    """Scales float32 and zero points uint8 [N, blocks] whose codes lie nearest to the values of a weight [N, K].
-
-    Each block takes the range, its own or a narrower one, that loses least in the mean square; ``importance`` [K]
-    weighs the columns, by the mean square of what they are multiplied with. A narrower range clips some values.
-    """
+def block_ranges(weight: FloatArray, bits: int) -> tuple[FloatArray, ByteArray]:
+    """Scales float32 and zero points uint8 [N, blocks] that span each block of a weight [N, K], zero included."""
     top = 2**bits - 1
     values = _in_blocks(weight)
-    share: Any = 1.0 if importance is None else _in_blocks(np.asarray(importance, np.float32)[None])
     low, high = np.minimum(values.min(axis=-1), 0), np.maximum(values.max(axis=-1), 0)
-    best = np.full(low.shape, np.inf, dtype=np.float32)
-    scales, zeros = np.ones_like(low), np.zeros(low.shape, dtype=np.uint8)
-    for shrink in _SHRINK:
-        scale = (high - low) * np.float32(shrink / top)
-        scale[scale == 0] = 1
-        zero = np.clip(np.round(-low * np.float32(shrink) / scale), 0, top)
-        back = (_codes(values, scale, zero[..., None], top) - zero[..., None]) * scale[..., None]
-        error = (np.square(back - values) * share).sum(axis=-1)
-        better = error < best
-        best = np.where(better, error, best)
-        scales, zeros = np.where(better, scale, scales), np.where(better, zero, zeros).astype(np.uint8)
-    return scales, zeros
+    scales = (high - low) * np.float32(1 / top)
+    scales[scales == 0] = 1
+    return scales, np.clip(np.round(-low / scales), 0, top).astype(np.uint8)
 
 
 def _in_blocks(weight: FloatArray) -> FloatArray:

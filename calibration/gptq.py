@@ -39,7 +39,7 @@ def gptq(weight: FloatArray, hessian: npt.NDArray[Any], bits: int) -> Blocks:
     if not (np.isfinite(weight).all() and np.isfinite(hessian).all()):
         raise ValueError("the weight or its Hessian holds values that are not finite")
     diagonal = np.diag(hessian).astype(np.float64)
-    scales, zeros = block_ranges(weight, bits, diagonal if diagonal.any() else None)
+    scales, zeros = block_ranges(weight, bits)
     order = np.argsort(-diagonal, kind="stable")
     inverse = _inverse_root(hessian[np.ix_(order, order)]).astype(np.float32)
     # One row per column of the weight from here on: what the loop reads lies together.

@@ -28,7 +28,7 @@ CURVE = 0.1
 """A side is divided until its middle lies within this share of a pixel of where the map has it."""
 FINE = 0.05
 """No side is divided for less than so many metres: seven digits of a degree are a centimetre."""
-_ROUNDS = 10  # a side has at most 2^10 pieces
+_ROUNDS = 16  # a side has at most 2^16 pieces, and so many only where it passes a pole within metres
 
 
 def to_lonlat(placement: Placement, pixels: FloatArray) -> FloatArray:

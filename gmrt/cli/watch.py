@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -141,7 +141,7 @@ class Watcher:
         path = self._journal.folder / (name + SUFFIX)
         published = _published(path)
         if published is not None and published.get("source") == source._asdict():
-            state = "failed" if "error" in published else "answered"
+            state: Literal["answered", "failed"] = "failed" if "error" in published else "answered"
             self._persist(lambda: self._journal.settle(name, source, state))
             return
         attempts = self._journal.cut_off(name, source)

@@ -40,8 +40,7 @@ def test_columns_that_have_nothing_to_do_with_each_other_are_rounded_to_nearest(
     np.testing.assert_array_equal(made.codes, quantise_blocks(weight, 4).codes)
     shuffled = gptq(weight, np.diag(RNG.uniform(1, 2, 128)), 4)
     step = np.repeat(shuffled.scales, 64, axis=1)
-    inside = np.abs(shuffled.dequantise() - weight) <= step * 0.501
-    assert inside.mean() > 0.95  # but for those that a narrower range clips
+    assert (np.abs(shuffled.dequantise() - weight) <= step * 1.001).all()
 
 
 def test_codes_are_what_the_kernel_reads() -> None:

@@ -112,6 +112,17 @@ def test_sides_follow_the_map(placed: tuple[Placement, tuple[int, int]], larger:
     assert (on_side < 0.5).all()
 
 
+def test_a_side_that_passes_the_pole_within_metres_follows_the_map() -> None:
+    """Guards against too few divisions of a long side: this one is 560 km long and passes the North Pole at 600 m."""
+    polar = by_affine(Affine.translation(-280_000, 600) @ Affine.scale(12, -12), "EPSG:3413")
+    size = (46_530, 8_030)
+    (ring,) = rings(polar, [Frame(size, (0, 0, *size)).outline()])
+    assert ring is not None
+    middles = (ring[:-1] + ring[1:]) / 2
+    strayed = to_pixels(polar, middles)
+    assert np.minimum(np.abs(strayed), np.abs(strayed - size)).min(axis=1).max() < 0.5
+
+
 def test_a_curve_gets_more_corners_and_a_small_box_none() -> None:
     """Guards against a thousand corners where four will do, and four where the map bends."""
     utm = by_affine(Affine(10, 0, 300_000, 0, -10, 7_800_000), "EPSG:32633")
