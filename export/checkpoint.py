@@ -46,10 +46,10 @@ class Checkpoint:
         """The token table, float32 [V, D]."""
         return self.weights("decoder.model.embed_tokens.")["weight"]
 
-    def rope(self) -> tuple[FloatArray, FloatArray]:
-        """Cosines and sines of the decoder's rotary positions, from the checkpoint's own frequencies."""
+    def rope(self, length: int) -> tuple[FloatArray, FloatArray]:
+        """Cosines and sines of the decoder's first ``length`` rotary positions, from the checkpoint's frequencies."""
         rotary = self.model.decoder.model.rotary_emb
-        return rope_tables(rotary.inv_freq.numpy(), float(rotary.attention_scaling), self.decoder.max_length)
+        return rope_tables(rotary.inv_freq.numpy(), float(rotary.attention_scaling), length)
 
 
 def check_checkpoint(path: Path | str) -> Path:

@@ -1,8 +1,9 @@
-"""The decoder as an ONNX graph in the ``onnxruntime`` dialect, constructed from a checkpoint's weights.
+"""The decoder as an ONNX graph, constructed from a checkpoint's weights; here in the ``onnxruntime`` dialect.
 
 Constructed, not traced: the cache of a Hugging Face model is a Python object that changes from release to release, and
 tracing it is where exporters of vision-language models break. One builder writes every model whose blocks are RMS norm,
-attention with rotary positions, RMS norm, gated MLP (Llama, SmolLM2, Qwen2).
+attention with rotary positions, RMS norm, gated MLP (Llama, SmolLM2, Qwen2). What two dialects share is written once,
+in `DecoderWriter` and `write_layers`; `gmrt.export.standard` is the other one.
 
 Interface (B rows, S new tokens, n positions asked for, V words, C the cache's capacity):
 
@@ -21,8 +22,9 @@ decode step), and behind the last attention only the positions asked for are car
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -112,32 +114,39 @@ def build_decoder(
     With ``cache_scales`` the cache is int8: codes of keys, after their rotation, and values, times a scale per channel.
     Raises `CheckpointError` naming the tensor when a weight is missing or has another shape than ``spec`` says.
     """
-    writer = _Writer(GraphBuilder(), spec, _Reader(weights, spec), linear, dtype, cache_scales)
+    writer = OrtWriter(GraphBuilder(), spec, Reader(weights, spec), linear, dtype, scales=cache_scales)
     graph = writer.graph
     embeds = graph.input("inputs_embeds", "float32", ("batch", "seq", spec.hidden))
-    lengths = graph.input("seqlens_k", "int32", ("batch",))
-    total = graph.input("total_length", "int32", (1,))
+    writer.lengths = graph.input("seqlens_k", "int32", ("batch",))
+    writer.total = graph.input("total_length", "int32", (1,))
     positions = graph.input("logits_at", "int64", ("batch", "n"))
-    axes = ("batch", spec.kv_heads, "capacity", spec.head_dim)
-    stored = dtype if cache_scales is None else "int8"
-    caches = [
-        (graph.input(f"past_key.{i}", stored, axes), graph.input(f"past_value.{i}", stored, axes))
-        for i in range(spec.layers)
-    ]
+    writer.caches = cache_inputs(graph, spec, writer.stored)
     writer.rope = tuple(
         graph.constant(f"rope.{n}", table.astype(dtype)) for n, table in zip(("cos", "sin"), rope, strict=True)
     )
-    indices = graph.op("Unsqueeze", "logits_at.indices", positions, graph.constant("last_axis", np.array([-1])))
+    outputs = write_layers(writer, writer.cast("embeds", embeds, dtype), positions, head)
+    inputs = [embeds, writer.lengths, writer.total, positions, *(value for pair in writer.caches for value in pair)]
+    return graph.model("decoder", inputs, [*outputs, *writer.presents])
 
-    hidden = writer.cast("embeds", embeds, dtype)
+
+def cache_inputs(graph: GraphBuilder, spec: DecoderSpec, dtype: str) -> list[tuple[ir.Value, ir.Value]]:
+    """Declare past_key.i and past_value.i [batch, kv_heads, capacity, head_dim] of every layer."""
+    axes = ("batch", spec.kv_heads, "capacity", spec.head_dim)
+    return [
+        (graph.input(f"past_key.{i}", dtype, axes), graph.input(f"past_value.{i}", dtype, axes))
+        for i in range(spec.layers)
+    ]
+
+
+def write_layers(writer: DecoderWriter, hidden: ir.Value, positions: ir.Value, head: Linear) -> list[ir.Value]:
+    """Write all blocks, the last norm and the head; returns the outputs logits and last_hidden at ``positions``."""
+    graph, spec = writer.graph, writer.spec
+    indices = graph.op("Unsqueeze", "logits_at.indices", positions, graph.constant("last_axis", np.array([-1])))
     update: ir.Value | None = None
-    presents: list[ir.Value] = []
     for i in range(spec.layers):
         name = f"layers.{i}"
         normed, hidden = writer.norm(f"{name}.input_layernorm", hidden, update)
-        mixed, key, value = writer.attention(i, normed, caches[i], lengths, total)
-        presents += [graph.output(key, f"present_key.{i}", stored, axes)]
-        presents += [graph.output(value, f"present_value.{i}", stored, axes)]
+        mixed = writer.attention(i, normed)
         if i == spec.layers - 1:
             # Nothing behind the last attention looks at other positions: carry on only those that are asked for.
             mixed = graph.op("GatherND", f"{name}.mixed_at", mixed, indices, batch_dims=1)
@@ -146,15 +155,12 @@ def build_decoder(
         normed, hidden = writer.norm(f"{name}.post_attention_layernorm", hidden, update)
         update = writer.mlp(name, normed)
     final, _ = writer.norm("norm", hidden, update)
-
-    table = "lm_head.weight" if "lm_head.weight" in weights else "model.embed_tokens.weight"
+    table = "lm_head.weight" if "lm_head.weight" in writer.read.weights else "model.embed_tokens.weight"
     logits = head(graph, "lm_head", final, writer.read(table, (spec.vocab, spec.hidden)), None)
-    outputs = [
+    return [
         graph.output(writer.cast("logits", logits, "float32"), "logits", "float32", ("batch", "n", spec.vocab)),
         graph.output(writer.cast("hidden", final, "float32"), "last_hidden", "float32", ("batch", "n", spec.hidden)),
     ]
-    inputs = [embeds, lengths, total, positions, *(value for pair in caches for value in pair)]
-    return graph.model("decoder", inputs, [*outputs, *presents])
 
 
 def read_cache_scales(file: Path) -> dict[str, FloatArray]:
@@ -169,13 +175,14 @@ def read_cache_scales(file: Path) -> dict[str, FloatArray]:
 
 
 @dataclass(frozen=True)
-class _Reader:
+class Reader:
     """Checked access to a checkpoint's tensors."""
 
     weights: Weights
     spec: DecoderSpec
 
     def __call__(self, name: str, shape: tuple[int, ...]) -> FloatArray:
+        """A tensor in float32; raises `CheckpointError` when it is missing or of another shape."""
         if name not in self.weights:
             raise CheckpointError(
                 f"the checkpoint's decoder has no tensor {name!r}: it is not a {' or '.join(FAMILIES)} model"
@@ -187,43 +194,38 @@ class _Reader:
 
 
 @dataclass
-class _Writer:
-    """The parts of a block, written into one graph."""
+class DecoderWriter(ABC):
+    """The parts of a block, written into one graph; ``dtype`` is of everything between linear layers."""
 
     graph: GraphBuilder
     spec: DecoderSpec
-    read: _Reader
+    read: Reader
     linear: Linear
     dtype: str
-    cache_scales: CacheScales | None
-    rope: tuple[ir.Value, ...] = ()
+    caches: list[tuple[ir.Value, ir.Value]] = field(default_factory=list)
+
+    @abstractmethod
+    def norm(self, name: str, hidden: ir.Value, update: ir.Value | None) -> tuple[ir.Value, ir.Value]:
+        """Add ``update`` to the residual stream and normalise: (normed, new residual stream)."""
+
+    @abstractmethod
+    def attention(self, index: int, x: ir.Value) -> ir.Value:
+        """Causal attention of a layer over its cache: x [B, S, D] to mixed [B, S, heads · head_dim]."""
 
     def cast(self, name: str, value: ir.Value, dtype: str) -> ir.Value:
         """Cast to or from the activations' type at the border of the graph; nothing where both are float32."""
-        if self.dtype == "float32":
-            return value
-        to = ir.DataType.FLOAT if dtype == "float32" else ir.DataType.FLOAT16
-        return self.graph.op("Cast", f"{name}.{dtype}", value, to=int(to))
+        return value if self.dtype == "float32" else self.graph.cast(name, value, dtype)
 
-    def norm(self, name: str, hidden: ir.Value, update: ir.Value | None) -> tuple[ir.Value, ir.Value]:
-        """Add ``update`` to the residual stream and normalise: (normed, new residual stream)."""
+    def scale(self, name: str) -> ir.Value:
+        """The weight of a norm."""
         full = f"model.{name}.weight"
-        scale = self.graph.constant(full, self.read(full, (self.spec.hidden,)).astype(self.dtype))
-        if update is None:
-            return self.graph.op(
-                "SimplifiedLayerNormalization", name, hidden, scale, epsilon=self.spec.eps, axis=-1, stash_type=1
-            ), hidden
-        outputs = self.graph.ops(
-            "SkipSimplifiedLayerNormalization",
-            name,
-            update,
-            hidden,
-            scale,
-            outputs=("", ".mean", ".deviation", ".residual"),
-            domain=CONTRIB,
-            epsilon=self.spec.eps,
-        )
-        return outputs[0], outputs[3]
+        return self.graph.constant(full, self.read(full, (self.spec.hidden,)).astype(self.dtype))
+
+    def packed(self, layer: str, x: ir.Value) -> ir.Value:
+        """Queries, keys and values of all heads as one product [B, S, (heads + 2 · kv_heads) · head_dim]."""
+        spec = self.spec
+        q, kv = (spec.heads * spec.head_dim, spec.hidden), (spec.kv_heads * spec.head_dim, spec.hidden)
+        return self.project(f"{layer}.self_attn.", x, q, kv, kv, parts=("q_proj", "k_proj", "v_proj"))
 
     def project(self, name: str, x: ir.Value, *shapes: tuple[int, int], parts: tuple[str, ...] = ("",)) -> ir.Value:
         """One linear layer, or several on the same input as one: ``name`` + each of ``parts`` are the checkpoint's."""
@@ -237,45 +239,6 @@ class _Writer:
         label = name + "_".join(parts)
         return self.linear(self.graph, label, x, np.concatenate(weights), bias if bias.any() else None)
 
-    def attention(
-        self, number: int, x: ir.Value, cache: tuple[ir.Value, ir.Value], lengths: ir.Value, total: ir.Value
-    ) -> tuple[ir.Value, ir.Value, ir.Value]:
-        """Causal attention over the cache: (mixed [B, S, heads · head_dim], new keys, new values)."""
-        spec, layer = self.spec, f"layers.{number}"
-        eight: dict[str, Any] = {}
-        scales: list[ir.Value | None] = []
-        if self.cache_scales is not None:
-            eight = {"kv_cache_bit_width": 8, "k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL"}
-            # Positions, an attention bias and sinks are inputs that come before the scales and are not used.
-            scales = [None, None, None, *(self._cache_scale(number, part) for part in (0, 1))]
-        q, kv = (spec.heads * spec.head_dim, spec.hidden), (spec.kv_heads * spec.head_dim, spec.hidden)
-        packed = self.project(f"{layer}.self_attn.", x, q, kv, kv, parts=("q_proj", "k_proj", "v_proj"))
-        mixed, key, value = self.graph.ops(
-            "GroupQueryAttention",
-            f"{layer}.attention",
-            packed,
-            None,
-            None,
-            *cache,
-            lengths,
-            total,
-            *self.rope,
-            *scales,
-            outputs=("", ".key", ".value"),
-            domain=CONTRIB,
-            num_heads=spec.heads,
-            kv_num_heads=spec.kv_heads,
-            do_rotary=1,
-            rotary_interleaved=0,
-            **eight,
-        )
-        return mixed, key, value
-
-    def _cache_scale(self, layer: int, part: int) -> ir.Value:
-        assert self.cache_scales is not None
-        scale = self.cache_scales[layer][part].astype(np.float32)[None, :, None, :]
-        return self.graph.constant(f"layers.{layer}.{('key', 'value')[part]}_scale", scale)
-
     def mlp(self, layer: str, x: ir.Value) -> ir.Value:
         """down(silu(gate(x)) · up(x)); the width is read off the weight."""
         name = f"{layer}.mlp"
@@ -288,3 +251,80 @@ class _Writer:
         return self.project(
             f"{name}.down_proj", self.graph.op("Mul", f"{name}.gated", open_, right), (self.spec.hidden, inner)
         )
+
+
+@dataclass
+class OrtWriter(DecoderWriter):
+    """The onnxruntime dialect: contrib operators, past and present in one buffer."""
+
+    lengths: ir.Value | None = None
+    total: ir.Value | None = None
+    rope: tuple[ir.Value, ...] = ()
+    scales: CacheScales | None = None
+    presents: list[ir.Value] = field(default_factory=list)
+
+    @property
+    def stored(self) -> str:
+        """The type of the cache."""
+        return self.dtype if self.scales is None else "int8"
+
+    def norm(self, name: str, hidden: ir.Value, update: ir.Value | None) -> tuple[ir.Value, ir.Value]:
+        """See `DecoderWriter.norm`."""
+        if update is None:
+            return self.graph.op(
+                "SimplifiedLayerNormalization",
+                name,
+                hidden,
+                self.scale(name),
+                epsilon=self.spec.eps,
+                axis=-1,
+                stash_type=1,
+            ), hidden
+        outputs = self.graph.ops(
+            "SkipSimplifiedLayerNormalization",
+            name,
+            update,
+            hidden,
+            self.scale(name),
+            outputs=("", ".mean", ".deviation", ".residual"),
+            domain=CONTRIB,
+            epsilon=self.spec.eps,
+        )
+        return outputs[0], outputs[3]
+
+    def attention(self, index: int, x: ir.Value) -> ir.Value:
+        """See `DecoderWriter.attention`; new rows go into the cache."""
+        spec, layer = self.spec, f"layers.{index}"
+        eight: dict[str, Any] = {}
+        scales: list[ir.Value | None] = []
+        if self.scales is not None:
+            eight = {"kv_cache_bit_width": 8, "k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL"}
+            # Positions, an attention bias and sinks are inputs that come before the scales and are not used.
+            pair = zip(("key", "value"), self.scales[index], strict=True)
+            scales = [None, None, None, *(self._cache_scale(f"{layer}.{part}_scale", scale) for part, scale in pair)]
+        mixed, key, value = self.graph.ops(
+            "GroupQueryAttention",
+            f"{layer}.attention",
+            self.packed(layer, x),
+            None,
+            None,
+            *self.caches[index],
+            self.lengths,
+            self.total,
+            *self.rope,
+            *scales,
+            outputs=("", ".key", ".value"),
+            domain=CONTRIB,
+            num_heads=spec.heads,
+            kv_num_heads=spec.kv_heads,
+            do_rotary=1,
+            rotary_interleaved=0,
+            **eight,
+        )
+        axes = ("batch", spec.kv_heads, "capacity", spec.head_dim)
+        for kind, rows in (("key", key), ("value", value)):
+            self.presents.append(self.graph.output(rows, f"present_{kind}.{index}", self.stored, axes))
+        return mixed
+
+    def _cache_scale(self, name: str, scale: FloatArray) -> ir.Value:
+        return self.graph.constant(name, scale.astype(np.float32)[None, :, None, :])

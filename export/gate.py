@@ -17,7 +17,7 @@ gathered before one error is raised. Scalars are compared in standard deviations
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -29,10 +29,10 @@ import torch
 
 from gmrt.calibration.images import generated_images
 from gmrt.export.checkpoint import Checkpoint, open_checkpoint
-from gmrt.export.decoder import read_cache_scales
 from gmrt.export.kernels import Kernels, failed_kernels, inspect_bundle, planned_floats
 from gmrt.export.layers import first_layer_off
-from gmrt.export.precision import RECIPES, Limit, Limits
+from gmrt.export.precision import Limit, Limits, recipe_for
+from gmrt.export.probe import DecoderProbe
 from gmrt.export.reference import MAX_TOKENS, Case, answer_cases
 from gmrt.export.scalars import ScalarRow, Scalars, scalar_questions
 from gmrt.export.score import Score, Scores
@@ -44,7 +44,7 @@ from gmrt.runtime.cache import planned_capacity
 from gmrt.runtime.errors import CheckpointError, GateError
 from gmrt.runtime.generate import decode_tokens
 from gmrt.runtime.lexicon import tag_tokens
-from gmrt.runtime.manifest import Precision
+from gmrt.runtime.manifest import Precision, Target
 from gmrt.runtime.peaks import find_regions
 from gmrt.runtime.sampling import greedy
 from gmrt.runtime.verify import embed_case, golden_case, golden_pixels, replay
@@ -80,6 +80,7 @@ class Report:
     """
 
     precision: Precision
+    target: Target
     source: str
     cases: int
     positions: int
@@ -105,7 +106,7 @@ class Report:
         apart = ("rows", "scores", "scalars", "failed", "kernels")
         summary = {k: v for k, v in asdict(self).items() if k not in apart}
         rows = [_without_reason(row) for row in self.rows]
-        limits = RECIPES[self.precision].limits
+        limits = recipe_for(self.precision, self.target).limits
         date = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         return {
             "date": date,
@@ -131,18 +132,24 @@ def require(report: Report, consequence: str) -> None:
         raise GateError(f"the {report.precision} bundle does not agree with its checkpoint, {consequence}:\n  {table}")
 
 
+def gate_questions(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """What is asked about each picture: captions and classes, each measure, and places where there is a locator."""
+    located = (LOCATE,) if checkpoint.model.locator is not None else ()
+    return (*QUESTIONS, *scalar_questions(checkpoint), *located)
+
+
 def run_gate(checkpoint: Checkpoint, bundle_path: Path, images: Iterable[FloatArray], source: str) -> Report:
     """Compare a bundle with its checkpoint on ``images`` [3, H, W], every question about each; ``source`` in words."""
-    located = (LOCATE,) if checkpoint.model.locator is not None else ()
-    questions = (*QUESTIONS, *scalar_questions(checkpoint), *located)
+    questions = gate_questions(checkpoint)
     bundle = open_bundle(bundle_path)
     backend = create_backend(bundle, "cpu")
-    limits = RECIPES[bundle.manifest.precision].limits
+    recipe = recipe_for(bundle.manifest.precision, bundle.manifest.target)
+    limits = recipe.limits
     tensors = _Tensors(limits)
     answers, scalars, scores = _Answers(), Scalars(checkpoint, limits.values), Scores()
     table = checkpoint.table()
     tensors.add("embeddings", "rows", table, bundle.table.lookup(np.arange(len(table))))
-    decoder = _DecoderProbe(bundle)
+    decoder = DecoderProbe(bundle)
     first: FloatArray | None = None
     for pixels in images:
         first = pixels if first is None else first
@@ -170,13 +177,14 @@ def run_gate(checkpoint: Checkpoint, bundle_path: Path, images: Iterable[FloatAr
             scores.add_regions(*(find_regions(*side, "box").regions for side in found))
     top1 = answers.matched / max(1, answers.positions)
     kernels, rows = inspect_bundle(bundle), tuple(tensors.rows())
-    floats = planned_floats(bundle.manifest)
+    floats = (*recipe.floats, *planned_floats(bundle.manifest))
     failed = _failed_answers(answers, scores, limits) + failed_kernels(kernels, limits.integer, floats)
     if first is not None and any(row.component == "vision" and row.failed for row in rows):
         beyond = limits.vision.value, limits.vision_norm.value
         failed.append(("vision", "first layer", first_layer_off(checkpoint, bundle, first, beyond)))
     return Report(
         precision=bundle.manifest.precision,
+        target=bundle.manifest.target,
         source=source,
         cases=answers.cases,
         positions=answers.positions,
@@ -260,41 +268,6 @@ def _found(
     maps, shapes, single = checkpoint.model.locate(state, exact)
     ours = maps[0].numpy(), shapes[0].numpy(), float(single)
     return ours, bundle.locator.maps(hidden, bundle.locator.look(places))
-
-
-class _DecoderProbe:
-    """The decoder graph alone, run without a shared buffer so that every output can be read."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        graph = bundle.manifest.decoder
-        self._session = ort.InferenceSession(str(bundle.path(graph.file)), options, providers=["CPUExecutionProvider"])
-        self._geometry = bundle.manifest.cache
-        scales = read_cache_scales(bundle.path(graph.file)) if self._geometry.dtype == "int8" else {}
-        self._scales: Mapping[str, FloatArray | float] = scales
-
-    def compare(self, case: Case) -> Iterator[tuple[str, FloatArray, FloatArray]]:
-        """Yield (tensor, the checkpoint's, the graph's) for a case."""
-        geometry, length = self._geometry, len(case.embeds)
-        empty = np.zeros((1, geometry.kv_heads, length, geometry.head_dim), geometry.dtype)
-        layers = range(geometry.layers)
-        feeds = {
-            "inputs_embeds": case.embeds[None],
-            "seqlens_k": np.array([length - 1], np.int32),
-            "total_length": np.array([length], np.int32),
-            "logits_at": np.arange(length - len(case.logits), length, dtype=np.int64)[None],
-            **{f"past_{part}.{i}": empty for i in layers for part in ("key", "value")},
-        }
-        names = [f"{part}.{i}" for i in layers for part in ("key", "value")]
-        outputs = self._session.run(["last_hidden", "logits", *(f"present_{name}" for name in names)], feeds)
-        truth = [array for pair in case.cache for array in pair]
-        for name, ours, theirs in zip(names, truth, outputs[2:], strict=True):
-            yield name, ours, theirs[0].astype(np.float32) * self._scales.get(name, 1.0)
-        yield "last_hidden", case.last_hidden, outputs[0][0]
-        yield "logits", case.logits, outputs[1][0]
 
 
 @dataclass

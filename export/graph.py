@@ -67,6 +67,14 @@ class GraphBuilder:
             value.name = f"{name}{suffix}"
         return values
 
+    def cast(self, name: str, value: ir.Value, dtype: str) -> ir.Value:
+        """Cast a value; the result is called ``name`` and the type."""
+        return self.op("Cast", f"{name}.{dtype}", value, to=int(TYPES[dtype]))
+
+    def convert(self, value: ir.Value, source: str, target: str) -> ir.Value:
+        """Cast a value of type ``source``; nothing where ``target`` is the same."""
+        return value if source == target else self.cast(str(value.name), value, target)
+
     def output(self, value: ir.Value, name: str, dtype: str, axes: Axes) -> ir.Value:
         """Declare a value as an output of the model under a public name."""
         value.name, value.dtype, value.shape = name, TYPES[dtype], ir.Shape(axes)

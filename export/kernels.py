@@ -14,6 +14,9 @@ for the width and block, which a graph of one node with a known answer tells.
 
 A border between floats and codes needs a QuantizeLinear or a DequantizeLinear. Stray are a pair of both with nothing
 between them, and a DequantizeLinear in front of a product: a product that was meant to be integer and is not.
+
+A bundle for TensorRT is counted as it is written instead: a product whose inputs are both dequantised is one that
+TensorRT makes an integer kernel of, and onnxruntime, whose patterns are others, would tell of its own choice only.
 """
 
 from __future__ import annotations
@@ -151,6 +154,9 @@ def inspect_bundle(bundle: Bundle) -> tuple[Kernels, ...]:
     image, context = manifest.image, min(PROMPT, manifest.cache.max_length - 1)
     tower = Run(f"1 image, {image.height} × {image.width}", {"batch": 1}, {}, 0)
     runs = [_decoder_run(f"prefill of {context} tokens", context, 0), _decoder_run("step", 1, context)]
+    if manifest.target == "tensorrt":
+        files = {manifest.vision.file: [tower], manifest.decoder.file: runs}
+        return tuple(k for file, each in files.items() for k in inspect_graph(bundle.path(file), each, written=True))
     return (
         *inspect_graph(bundle.path(manifest.vision.file), [tower], saturable=not manifest.vision.fits_16_bits),
         *inspect_graph(bundle.path(manifest.decoder.file), runs),
@@ -201,14 +207,16 @@ def _decoder_run(words: str, new: int, cached: int) -> Run:
     return Run(f"{words} at length {cached}" if cached else words, axes, values, total)
 
 
-def inspect_graph(path: Path, runs: list[Run], *, saturable: bool = False) -> list[Kernels]:
-    """Count the kernels of one graph on the CPU, once for each of ``runs``."""
+def inspect_graph(path: Path, runs: list[Run], *, saturable: bool = False, written: bool = False) -> list[Kernels]:
+    """Count the kernels of one graph on the CPU, once for each of ``runs``; or the products as they are ``written``."""
     import onnxruntime as ort
 
     with tempfile.TemporaryDirectory() as folder:
         options = session_options(ort, "cpu", saturable=saturable)
         saved = Path(folder) / "optimised.onnx"
         options.optimized_model_filepath = str(saved)
+        if written:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         # Constants beside the graph: it stays small to read, and a large one can be written at all.
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
         options.enable_profiling = True
@@ -223,18 +231,48 @@ def inspect_graph(path: Path, runs: list[Run], *, saturable: bool = False) -> li
     nodes: dict[str, int] = {}
     for node in graph.node:
         nodes[node.op_type] = nodes.get(node.op_type, 0) + 1
-    stray, weights = _stray(graph), {value.name: tuple(value.dims) for value in graph.initializer}
+    weights = {value.name: tuple(value.dims) for value in graph.initializer}
+    dequantised: set[str] = _read_through(graph, weights) if written else set()
+    stray = _half_dequantised(graph, dequantised) if written else _stray(graph)
     return [
         Kernels(
             path.stem,
-            run.words,
-            tuple(p for node in graph.node if (p := _product(node, weights, seen, run, path.name)) is not None),
+            f"{run.words}, as written" if written else run.words,
+            tuple(
+                p
+                for node in graph.node
+                if (p := _product(node, weights, seen, run, path.name, dequantised)) is not None
+            ),
             nodes,
             _floats(graph, seen),
             stray,
         )
         for run, seen in zip(runs, shapes, strict=True)
     ]
+
+
+def _read_through(graph: onnx.GraphProto, weights: dict[str, tuple[int, ...]]) -> set[str]:
+    """Name what DequantizeLinear makes, and add to ``weights`` what it and casts make of constants.
+
+    A CPU has no half precision products: onnxruntime puts casts around them, in front of their weights, too.
+    """
+    dequantised = set()
+    for node in graph.node:
+        if node.op_type in ("DequantizeLinear", "Cast") and node.input[0] in weights:
+            weights[node.output[0]] = weights[node.input[0]]
+        if node.op_type == "DequantizeLinear":
+            dequantised.add(node.output[0])
+    return dequantised
+
+
+def _half_dequantised(graph: onnx.GraphProto, dequantised: Collection[str]) -> int:
+    """Count the products of which one side is codes and the other is not: they run in floats."""
+    sides = (
+        [name in dequantised for name in node.input[:2]]
+        for node in graph.node
+        if node.op_type in (*_CONVOLUTIONS, *_MATMULS)
+    )
+    return sum(any(side) and not all(side) for side in sides)
 
 
 def _feed(value: Any, run: Run) -> np.ndarray[Any, Any]:
@@ -282,7 +320,12 @@ def _floats(graph: onnx.GraphProto, shapes: Shapes) -> dict[str, tuple[str, ...]
 
 
 def _product(
-    node: onnx.NodeProto, weights: Mapping[str, tuple[int, ...]], shapes: Shapes, run: Run, file: str
+    node: onnx.NodeProto,
+    weights: Mapping[str, tuple[int, ...]],
+    shapes: Shapes,
+    run: Run,
+    file: str,
+    dequantised: Collection[str] = (),
 ) -> Product | None:
     op = node.op_type
     if op in _UNKNOWN:
@@ -306,7 +349,8 @@ def _product(
         macs = made * prod(weight[1:])
     else:
         macs = made * ran.inputs[0][-2 if attributes.get("transA") else -1]
-    return Product(_label(node), op, macs, integer=op in _INTEGER, weighted=weight is not None)
+    integer = op in _INTEGER or all(name in dequantised for name in node.input[:2])
+    return Product(_label(node), op, macs, integer=integer, weighted=weight is not None)
 
 
 def _label(node: onnx.NodeProto) -> str:

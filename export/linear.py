@@ -17,15 +17,46 @@ FloatArray = npt.NDArray[np.float32]
 # (graph, name, x [..., K], weight [N, K], bias [N] or None) -> [..., N]
 Linear = Callable[[GraphBuilder, str, ir.Value, FloatArray, FloatArray | None], ir.Value]
 
+# (graph, name, x [B, K, rows, columns], weight [N, K / groups, ...], bias [N], ONNX attributes) -> [B, N, ...]
+Convolution = Callable[[GraphBuilder, str, ir.Value, FloatArray, FloatArray, Mapping[str, Any]], ir.Value]
 
-def float_linear(dtype: str) -> Linear:
-    """Write linear layers as MatMul (+ Add) with weights of ``dtype``."""
+
+def float_convolution(dtype: str) -> Convolution:
+    """Write convolutions as Conv with weights of ``dtype``."""
+
+    def write(
+        graph: GraphBuilder,
+        name: str,
+        x: ir.Value,
+        weight: FloatArray,
+        bias: FloatArray,
+        attributes: Mapping[str, Any],
+    ) -> ir.Value:
+        constants = (
+            graph.constant(f"{name}.{part}", array.astype(dtype))
+            for part, array in (("weight", weight), ("bias", bias))
+        )
+        return graph.op("Conv", name, x, *constants, **attributes)
+
+    return write
+
+
+def float_linear(dtype: str, between: str | None = None) -> Linear:
+    """Write linear layers as MatMul (+ Add) with weights of ``dtype``.
+
+    ``between`` is the type of what comes and goes, and of the bias, where it is another one: the product stands
+    between casts then.
+    """
+    outside = between or dtype
 
     def write(graph: GraphBuilder, name: str, x: ir.Value, weight: FloatArray, bias: FloatArray | None) -> ir.Value:
-        y = graph.op("MatMul", name, x, graph.constant(f"{name}.weight", weight.T.astype(dtype)))
+        product = graph.op(
+            "MatMul", name, graph.convert(x, outside, dtype), graph.constant(f"{name}.weight", weight.T.astype(dtype))
+        )
+        y = graph.convert(product, dtype, outside)
         if bias is None:
             return y
-        return graph.op("Add", f"{name}.biased", y, graph.constant(f"{name}.bias", bias.astype(dtype)))
+        return graph.op("Add", f"{name}.biased", y, graph.constant(f"{name}.bias", bias.astype(outside)))
 
     return write
 

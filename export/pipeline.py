@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,28 +24,26 @@ import onnx_ir as ir
 import torch
 
 from gmrt.calibration import familiar
-from gmrt.calibration.blocks import Blocks
 from gmrt.calibration.confidence import load_confidence
 from gmrt.calibration.decoder import answered, measure_decoder
 from gmrt.calibration.familiar import Encode, Fitted, describe_images, fit_familiarity, load_fitted
 from gmrt.calibration.images import ImageSet, generated_images, open_images
 from gmrt.calibration.measure import measure
 from gmrt.calibration.record import RECORD_NAME, Record, load_record
-from gmrt.calibration.spoken import decoder_samples
 from gmrt.calibration.suited import check_suited
-from gmrt.calibration.weights import quantise_decoder
 from gmrt.export.checkpoint import Checkpoint, check_checkpoint, open_checkpoint, sha256_of
-from gmrt.export.decoder import CacheScales, build_decoder
+from gmrt.export.dialects import NOTHING, Cache, Prepared, bundle_profiles, decoder_spec, plain_decoder, prepare_decoder
 from gmrt.export.gate import QUESTIONS, Report, golden_cases, require, run_gate
 from gmrt.export.heads import build_heads
 from gmrt.export.layers import layer_errors
-from gmrt.export.linear import block_linear
+from gmrt.export.operators import require_readable
 from gmrt.export.plan import Bounds, Plan
-from gmrt.export.precision import MIN_ONNXRUNTIME, RECIPES, Recipe
+from gmrt.export.precision import MIN_ONNXRUNTIME, Recipe, recipe_for
 from gmrt.export.quantize import observed_tensors, quantise_tower
 from gmrt.export.report import Findings, write_report
-from gmrt.export.sensitivity import INT4, LayerScan, by_layer, scan
+from gmrt.export.sensitivity import LayerScan, scan
 from gmrt.export.tower import build_tower
+from gmrt.export.w8a8 import static_tower
 from gmrt.runtime.backends import create_backend
 from gmrt.runtime.backends.int8_cache import require_int8_cache
 from gmrt.runtime.bundle import open_bundle
@@ -71,7 +69,6 @@ from gmrt.runtime.scalar import Measure
 
 FloatArray = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]
-Cache = Literal["float", "int8"]
 
 VISION, DECODER, HEADS, LOCATOR = "vision.onnx", "decoder.onnx", "heads.onnx", "locator.npz"
 TABLE, SCALE = "embeddings.npy", "embeddings_scale.npy"
@@ -83,8 +80,6 @@ _STEPS, _FINE = 6, 100
 # Pictures that layers are scanned on, and that the report compares the tower's layers on.
 _SCANNED, _LAYERED = 4, 4
 _PROFILED = 800
-# What is asked in the field may give larger keys and values than calibration saw; codes end a little beyond those.
-_HEADROOM = 1.1
 
 
 def export_bundle(
@@ -115,34 +110,32 @@ def export_bundle(
     step = _Steps(progress or (lambda _done, _total: None))
     output = Path(output)
     target = target or ("cuda" if precision == "fp16" else "cpu")
+    recipe = recipe_for(precision, target)
     _check(Path(checkpoint), output, target, cache)
-    if bounds is not None and not RECIPES[precision].integer_tower:
-        raise GmrtError(f"{precision} quantises nothing, so there is nothing to scan or plan: ask for int8 or int4")
+    if bounds is not None:
+        _check_plannable(precision, target)
     source = open_checkpoint(checkpoint)
     spec = source.model.config.image_spec
     given = None if calibration is None else _given(Path(calibration), source)
     strangeness = _check_suited(source, given) if isinstance(given, ImageSet) else None
     step()
     with _staging(output) as folder:
-        tower = build_tower(source.model.config, source.weights(), RECIPES[precision].activations)
-        record = None
-        if RECIPES[precision].integer_tower:
-            record = _record(source, tower, given, seed)
-            if RECIPES[precision].decoder_statistics and record.decoder is None and not isinstance(given, Record):
-                record = _with_decoder(source, record, given or generated_images(seed))
-            record = record if strangeness is None else replace(record, strangeness=strangeness)
+        tower, record = _measured_tower(source, recipe, given, seed)
+        if record is not None and strangeness is not None:
+            record = replace(record, strangeness=strangeness)
         step()
 
         shown, gate_images = (given if isinstance(given, ImageSet) else generated_images(seed)).split(seed)
-        made = _blocks(source, shown, seed, step.part) if RECIPES[precision].gptq else None
-        scales = _cache_scales(source, record, shown) if cache == "int8" else None
+        made = prepare_decoder(source, recipe, record, shown, cache=cache, seed=seed, progress=step.part)
 
         def compose(planned: Plan | None) -> Manifest:
             graph = tower
-            if record is not None:
+            if record is not None and recipe.static:
+                graph = static_tower(source.model.config, source.weights(), record, _pixel_range(spec))
+            elif record is not None:
                 floats = () if planned is None else planned.floats
                 graph = ir.from_proto(quantise_tower(tower, record, _pixel_range(spec), floats))
-            manifest = _write(folder, source, precision, target, graph, record, planned, made, scales)
+            manifest = _write(folder, source, precision, target, graph, record, planned, made)
             return _add_familiar(folder, manifest, source, given)
 
         manifest = compose(None)
@@ -223,8 +216,6 @@ def _beside(source: Checkpoint) -> Fitted | None:
 def _check(checkpoint: Path, output: Path, target: Target, cache: Cache) -> None:
     """Refuse what can be refused before the long work."""
     check_checkpoint(checkpoint)
-    if target == "tensorrt":
-        raise GmrtError("export for TensorRT comes with a later version of gmrt: use the target cpu or cuda")
     if find_spec("onnxruntime") is None:
         raise MissingExtraError(
             'an export is proved in onnxruntime, which is not installed: pip install "gmrt[export,cpu]"'
@@ -238,6 +229,14 @@ def _check(checkpoint: Path, output: Path, target: Target, cache: Cache) -> None
         raise BundleError(f"{output}: there is no folder {parent} that can be written to: make it first")
     if output.is_symlink() or (output.exists() and not _replaceable(output)):
         raise BundleError(f"{output}: exists and is not a bundle: choose another place for the bundle")
+
+
+def _check_plannable(precision: Precision, target: Target) -> None:
+    """Refuse a scan of layers where there is nothing to choose, or no other kernel to choose."""
+    if not recipe_for(precision, target).integer_tower:
+        raise GmrtError(f"{precision} quantises nothing, so there is nothing to scan or plan: ask for int8 or int4")
+    if target == "tensorrt":
+        raise GmrtError("a plan layer by layer is made for the targets cpu and cuda only: leave its limits out")
 
 
 def _replaceable(output: Path) -> bool:
@@ -266,6 +265,20 @@ def _record(source: Checkpoint, tower: ir.Model, given: ImageSet | Record | None
     return _measured(source, tower, generated_images(seed), seed)
 
 
+def _measured_tower(
+    source: Checkpoint, recipe: Recipe, given: ImageSet | Record | None, seed: int
+) -> tuple[ir.Model, Record | None]:
+    """The tower in floats, and the record that an integer precision is made from."""
+    config, weights = source.model.config, source.weights()
+    if not recipe.integer_tower:
+        return build_tower(config, weights, recipe.activations, between=recipe.between), None
+    tower = build_tower(config, weights)
+    record = _record(source, tower, given, seed)
+    if recipe.decoder_statistics and record.decoder is None and not isinstance(given, Record):
+        record = _with_decoder(source, record, given or generated_images(seed))
+    return tower, record
+
+
 def _measured(source: Checkpoint, tower: ir.Model, images: ImageSet, seed: int) -> Record:
     pictures = images.split(seed)[0]
     spec = source.model.config.image_spec
@@ -286,23 +299,6 @@ def _with_decoder(source: Checkpoint, record: Record, images: ImageSet) -> Recor
     return replace(record, decoder=measure_decoder(source.model.decoder, samples, images.source))
 
 
-def _blocks(source: Checkpoint, images: ImageSet, seed: int, progress: Progress) -> dict[str, Blocks]:
-    """The decoder's linear layers in 4 bits, quantised on what the decoder reads."""
-    samples = decoder_samples(source.model, source.processor, images, seed)
-    return quantise_decoder(source.model.decoder, (sample.embeds for sample in samples), progress=progress)
-
-
-def _cache_scales(source: Checkpoint, record: Record | None, images: ImageSet) -> CacheScales:
-    """Scales of an 8-bit cache, from the record, or measured where the record says nothing of the decoder."""
-    stats = None if record is None else record.decoder
-    if stats is None:
-        samples = answered(source.model, source.processor, images)
-        stats = measure_decoder(source.model.decoder, samples, images.source)
-    peaks = (tuple(np.where(peak > 0, peak, 1) for peak in pair) for pair in stats.cache)
-    step = np.float32(_HEADROOM / 127)
-    return [((keys * step).astype(np.float32), (values * step).astype(np.float32)) for keys, values in peaks]
-
-
 def _pixel_range(spec: ImageSpec) -> tuple[float, float]:
     """What preprocessing can give at most: black and white in the channel where they are farthest from the mean."""
     pairs = list(zip(spec.mean, spec.std, strict=True))
@@ -317,23 +313,16 @@ def _write(
     tower: ir.Model,
     record: Record | None,
     planned: Plan | None = None,
-    made: Mapping[str, Blocks] | None = None,
-    scales: CacheScales | None = None,
+    made: Prepared = NOTHING,
 ) -> Manifest:
     """Write every file of the bundle; its parity record holds the plan, if there is one, and nothing else."""
-    recipe, spec, config = RECIPES[precision], source.decoder, source.model.config
-    # A layer that is planned in 4 bits is what int4 makes of it anyway.
-    chosen = {} if planned is None else {name: width for name, width in planned.layers.items() if width != INT4}
-    decoder = build_decoder(
-        spec,
-        source.weights("decoder."),
-        source.rope(),
-        linear=by_layer(chosen, recipe.linear if made is None else block_linear(4, made)),
-        head=by_layer(chosen, recipe.head),
-        dtype=recipe.activations,
-        cache_scales=scales,
-    )
-    stored = recipe.activations if scales is None else "int8"
+    recipe, spec, config = recipe_for(precision, target), decoder_spec(source, target), source.model.config
+    calibration = None if record is None else record.summary() | {"tensors": record.ranges()}
+    if made.static is None:
+        decoder = plain_decoder(source, recipe, target, {} if planned is None else planned.layers, made)
+    else:
+        decoder, calibration = made.static.graph, {**(calibration or {}), "smoothing": made.static.smoothing.to_dict()}
+    stored = recipe.activations if made.scales is None else "int8"
     _save(tower, folder / VISION)
     _save(decoder, folder / DECODER)
     heads = build_heads(source.weights("regression."), config.measures, spec.hidden) if config.measures else None
@@ -354,7 +343,9 @@ def _write(
         target=target,
         min_onnxruntime=MIN_ONNXRUNTIME,
         files=files,
-        vision=replace(_graph_spec(tower, VISION, recipe.words["vision"]), fits_16_bits=recipe.integer_tower),
+        vision=replace(
+            _graph_spec(tower, VISION, recipe.words["vision"]), fits_16_bits=recipe.integer_tower and not recipe.static
+        ),
         decoder=_graph_spec(decoder, DECODER, recipe.words["decoder"]),
         heads=None if heads is None else _heads_spec(heads, config.measures),
         embeddings=EmbeddingsSpec(TABLE, scale, recipe.words["embeddings"]),
@@ -366,12 +357,16 @@ def _write(
         image=config.image_spec,
         prompt=source.processor.prompt_layout,
         coordinates=COORDINATES,
-        calibration=None if record is None else record.summary() | {"tensors": record.ranges()},
+        calibration=calibration,
         parity={} if planned is None else {"plan": planned.to_dict()},
         provenance=_provenance(source),
         locator=LOCATOR if config.places else None,
         confidence=load_confidence(source.path, source.sha256),
+        profiles=bundle_profiles(tower, heads, spec) if target == "tensorrt" else (),
     )
+    if target == "tensorrt":
+        graphs = {"vision": tower, "decoder": decoder, **({} if heads is None else {"heads": heads})}
+        require_readable({name: ir.to_proto(graph) for name, graph in graphs.items()}, manifest.profiles)
     _write_manifest(folder, manifest)
     return manifest
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gmrt.export.linear import Linear, block_linear, float_linear
-from gmrt.runtime.manifest import Precision
+from gmrt.runtime.errors import GmrtError
+from gmrt.runtime.manifest import Precision, Target
 
 MIN_ONNXRUNTIME = "1.22.0"
 """The first whose CPU kernel of MatMulNBits takes 8-bit weights; the oldest that the tests have run with."""
@@ -42,10 +43,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One precision: how linear layers, head, activations, token table and tower are stored.
+    """One precision of one dialect: how linear layers, head, activations, token table and tower are stored.
 
-    ``decoder_statistics``: its linear layers need a calibration record that has measured the decoder.
+    ``activations`` is the type of products and of the cache, ``between`` of what stands between products where that
+    is another one. ``decoder_statistics``: its linear layers need a calibration record that has measured the decoder.
     ``gptq``: the decoder's linear layers are quantised on calibration samples instead of rounded to nearest.
+    ``static``: they are quantised by the record (`gmrt.export.w8a8`), and ``linear`` and ``head`` have no say in it.
+    ``floats`` names layers that are float by decision and do not count as left behind.
     """
 
     linear: Linear
@@ -57,6 +61,9 @@ class Recipe:
     limits: Limits
     decoder_statistics: bool = False
     gptq: bool = False
+    between: str | None = None
+    static: bool = False
+    floats: tuple[str, ...] = ()
 
 
 _FLOAT = "the same arithmetic in another order: 1e-5 is 100 times what was measured"
@@ -161,3 +168,58 @@ RECIPES: Mapping[Precision, Recipe] = {
         gptq=True,
     ),
 }
+
+_W8A8 = "symmetric 8-bit weights per channel and 8-bit activations, static"
+_STATIC_DECODER = "one scale a tensor: what SmoothQuant leaves of the outliers costs more than blocks do"
+_STATIC_TOP1 = "static W8A8 with SmoothQuant must keep 93 % of a 135 M model of 49 k words"
+_STATIC_LIMITS = replace(
+    _INT8_LIMITS,
+    decoder=Limit(0.98, _STATIC_DECODER),
+    decoder_norm=Limit(0.05, _STATIC_DECODER),
+    top1=Limit(0.93, _STATIC_TOP1),
+)
+_HALF_PRODUCTS = "float16 products and cache; norms, rotation, softmax, activations and residual sums float32"
+
+STANDARD: Mapping[Precision, Recipe] = {
+    "fp32": RECIPES["fp32"],
+    "fp16": Recipe(
+        linear=float_linear("float16", "float32"),
+        head=float_linear("float16", "float32"),
+        activations="float16",
+        table="float16",
+        integer_tower=False,
+        words={
+            "vision": "float16 convolutions and products; norms, softmax, GELU and residual sums float32",
+            "decoder": _HALF_PRODUCTS,
+            "embeddings": "float16",
+        },
+        limits=_FP16_LIMITS,
+        between="float32",
+    ),
+    "int8": Recipe(
+        linear=float_linear("float32"),
+        head=float_linear("float32"),
+        activations="float16",
+        table="int8",
+        integer_tower=True,
+        words={
+            "vision": _W8A8 + "; attention's products float16; softmax, norms and GELU float32",
+            "decoder": _W8A8 + ", smoothed; head, attention's products and cache float16; norms, rotation, softmax, "
+            "activations and residual sums float32",
+            "embeddings": "int8 per row",
+        },
+        limits=_STATIC_LIMITS,
+        decoder_statistics=True,
+        between="float32",
+        static=True,
+        floats=("lm_head",),
+    ),
+}
+
+
+def recipe_for(precision: Precision, target: Target) -> Recipe:
+    """What a precision means for a target; raises `GmrtError` for one that the target does not have."""
+    recipes = STANDARD if target == "tensorrt" else RECIPES
+    if precision not in recipes:
+        raise GmrtError(f"there is no {precision} for {target}: choose one of {', '.join(recipes)}, or another target")
+    return recipes[precision]

@@ -111,7 +111,8 @@ def linear_names(checkpoint: Checkpoint) -> tuple[str, ...]:
         names.append(name)
         return LINEARS[FLOAT](graph, name, x, weight, bias)
 
-    build_decoder(checkpoint.decoder, checkpoint.weights("decoder."), checkpoint.rope(), linear=note, head=note)
+    spec = checkpoint.decoder
+    build_decoder(spec, checkpoint.weights("decoder."), checkpoint.rope(spec.max_length), linear=note, head=note)
     return tuple(names)
 
 
@@ -153,7 +154,7 @@ class _Probe:
 
     def __init__(self, checkpoint: Checkpoint, cases: Sequence[Sequence[Case]]) -> None:
         self._source, self._cases = checkpoint, cases
-        self._weights, self._rope = checkpoint.weights("decoder."), checkpoint.rope()
+        self._weights, self._rope = checkpoint.weights("decoder."), checkpoint.rope(checkpoint.decoder.max_length)
         self.float_decoder = self.build({})
         self._float = _session(self.float_decoder)
         self._truth = np.concatenate([self._logits(self._float, case, case.embeds) for case in self._flat()])

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from gmrt.export.graph import GraphBuilder
-from gmrt.export.linear import float_linear
+from gmrt.export.linear import Convolution, Linear, float_convolution, float_linear
 from gmrt.georsmllm.lite import NECK, STAGES
 from gmrt.runtime.errors import CheckpointError
 from gmrt.runtime.locator import FINE
@@ -30,27 +30,54 @@ Weights = Mapping[str, FloatArray]
 _NORM_EPS = 1e-3
 
 
-def build_tower(config: Any, weights: Weights, dtype: str = "float32") -> ir.Model:
-    """Construct tower and connector; ``weights`` carry the checkpoint's names, ``dtype`` is of the activations.
+@dataclass(frozen=True)
+class Layers:
+    """How layers with weights are written; ``shared`` is what a residual sum reads of what a layer read."""
+
+    linear: Linear
+    convolution: Convolution
+    shared: Callable[[GraphBuilder, ir.Value], ir.Value] = lambda _, value: value
+
+
+OPENING = ("tower.stem.conv", "tower.blocks.0.depthwise.conv")
+"""Convolutions that stay float in an integer tower: what tells soft surfaces apart is a few codes high there."""
+
+
+def build_tower(
+    config: Any,
+    weights: Weights,
+    dtype: str = "float32",
+    *,
+    between: str | None = None,
+    attention: str | None = None,
+    layers: Layers | None = None,
+) -> ir.Model:
+    """Construct tower and connector; ``weights`` carry the checkpoint's names.
+
+    ``dtype`` is the type of products and of a whole convolutional tower, which its clips keep small. ``between`` is
+    that of all else where it is another one: norms, softmax, GELU and residual sums of a transformer leave the range
+    of half precision (cosine 0.65 for SigLIP2: NVIDIA/TensorRT issue 4373). ``attention`` is
+    the type of the products of two activations where it is another than ``dtype``; ``layers`` are float without it.
 
     Raises `CheckpointError` for a kind of tower that is not known here, or a tensor that the checkpoint lacks.
     """
     kind = config.vision_config.model_type
     if kind not in _TOWERS:
         raise CheckpointError(f"tower type {kind!r} cannot be exported: it must be one of {', '.join(_TOWERS)}")
-    writer = _Writer(GraphBuilder(), weights, dtype)
+    between = between or dtype
+    layers = layers or Layers(float_linear(dtype, between), float_convolution(dtype))
+    writer = _Writer(GraphBuilder(), weights, dtype, between, attention or dtype, layers)
     spec = config.image_spec
     pixels = writer.graph.input("pixels", "float32", ("batch", 3, spec.height, spec.width))
-    features, places = _TOWERS[kind](writer, config.vision_config, writer.cast("pixels", pixels, dtype))
-    tokens = writer.cast("image_embeds", _connector(writer, config, features), "float32")
+    graph = writer.graph
+    features, places = _TOWERS[kind](writer, config.vision_config, graph.convert(pixels, "float32", dtype))
+    tokens = graph.convert(_connector(writer, config, features), writer.between, "float32")
     width = config.text_config.hidden_size
     outputs = [writer.graph.output(tokens, "image_embeds", "float32", ("batch", spec.tokens, width))]
     if places is not None:
         side = config.grid * FINE
         shape = ("batch", config.places, side, side)
-        outputs.append(
-            writer.graph.output(writer.cast("image_places", places, "float32"), "image_places", "float32", shape)
-        )
+        outputs.append(graph.output(graph.convert(places, dtype, "float32"), "image_places", "float32", shape))
     return writer.graph.model("vision", [pixels], outputs)
 
 
@@ -61,20 +88,29 @@ class _Writer:
     graph: GraphBuilder
     weights: Weights
     dtype: str
+    between: str
+    product: str
+    layers: Layers
 
     def read(self, name: str) -> FloatArray:
         if name not in self.weights:
             raise CheckpointError(f"the checkpoint has no tensor {name!r}: it does not fit its config.json")
         return self.weights[name].astype(np.float32)
 
-    def cast(self, name: str, value: ir.Value, dtype: str) -> ir.Value:
-        if self.dtype == "float32":
-            return value
-        to = ir.DataType.FLOAT if dtype == "float32" else ir.DataType.FLOAT16
-        return self.graph.op("Cast", f"{name}.{dtype}", value, to=int(to))
+    def narrow(self, value: ir.Value) -> ir.Value:
+        """What goes into a product of two activations."""
+        return self.graph.convert(value, self.between, self.product)
+
+    def widen(self, value: ir.Value) -> ir.Value:
+        """What comes out of one."""
+        return self.graph.convert(value, self.product, self.between)
+
+    def patches(self, value: ir.Value) -> ir.Value:
+        """What comes out of the convolutions."""
+        return self.graph.convert(value, self.dtype, self.between)
 
     def constant(self, name: str, array: npt.NDArray[Any]) -> ir.Value:
-        return self.graph.constant(name, array.astype(self.dtype))
+        return self.graph.constant(name, array.astype(self.between))
 
     def reshape(self, name: str, x: ir.Value, *shape: int) -> ir.Value:
         """Reshape; 0 keeps an axis, -1 takes what is left."""
@@ -85,7 +121,7 @@ class _Writer:
         stems = parts or (name,)
         weight = np.concatenate([self.read(f"{stem}.weight") for stem in stems])
         bias = np.concatenate([self.read(f"{stem}.bias") for stem in stems])
-        return float_linear(self.dtype)(self.graph, name, x, weight, bias)
+        return self.layers.linear(self.graph, name, x, weight, bias)
 
     def norm(self, name: str, x: ir.Value, eps: float) -> ir.Value:
         scale, bias = (self.constant(f"{name}.{part}", self.read(f"{name}.{part}")) for part in ("weight", "bias"))
@@ -112,17 +148,13 @@ class _Writer:
         groups: int,
     ) -> ir.Value:
         kernel = weight.shape[-1]
-        return self.graph.op(
-            "Conv",
-            name,
-            x,
-            self.constant(f"{name}.weight", weight),
-            self.constant(f"{name}.bias", bias),
-            kernel_shape=[kernel, kernel],
-            strides=[stride, stride],
-            pads=[pads[0], pads[0], pads[1], pads[1]],
-            group=groups,
-        )
+        attributes = {
+            "kernel_shape": [kernel, kernel],
+            "strides": [stride, stride],
+            "pads": [pads[0], pads[0], pads[1], pads[1]],
+            "group": groups,
+        }
+        return self.layers.convolution(self.graph, name, x, weight, bias, attributes)
 
 
 def _lite(writer: _Writer, config: Any, x: ir.Value) -> tuple[ir.Value, ir.Value | None]:
@@ -137,7 +169,7 @@ def _lite(writer: _Writer, config: Any, x: ir.Value) -> tuple[ir.Value, ir.Value
             outputs[index] = x = _block(writer, name, x, stride=stride, expand=expansion != 1, residual=repeat > 0)
             index += 1
     outputs[None] = x = _conv_norm(writer, "tower.head", x)
-    tokens = _tokens(writer, _neck(writer, outputs) if config.neck else x, config.hidden_size)
+    tokens = writer.patches(_tokens(writer, _neck(writer, outputs) if config.neck else x, config.hidden_size))
     return tokens, _pyramid(writer, outputs) if config.places else None
 
 
@@ -148,7 +180,9 @@ def _block(
     y = _conv_norm(writer, f"{name}.expand", x) if expand else x
     y = _conv_norm(writer, f"{name}.depthwise", y, stride=stride, depthwise=True)
     y = _conv_norm(writer, f"{name}.project", y, act=False)
-    return writer.graph.op("Add", f"{name}.residual", x, y) if residual else y
+    if not residual:
+        return y
+    return writer.graph.op("Add", f"{name}.residual", writer.layers.shared(writer.graph, x), y)
 
 
 def _pyramid(writer: _Writer, outputs: Mapping[int | None, ir.Value]) -> ir.Value:
@@ -185,7 +219,10 @@ def _neck(writer: _Writer, outputs: Mapping[int | None, ir.Value]) -> ir.Value:
 
 
 def _relu6(writer: _Writer, name: str, x: ir.Value) -> ir.Value:
-    low, high = writer.constant("relu6.low", np.array(0.0)), writer.constant("relu6.high", np.array(6.0))
+    low, high = (
+        writer.graph.constant(f"relu6.{name}", np.array(bound, writer.dtype))
+        for name, bound in (("low", 0.0), ("high", 6.0))
+    )
     return writer.graph.op("Clip", name, x, low, high)
 
 
@@ -224,7 +261,7 @@ def _siglip(writer: _Writer, config: Any, x: ir.Value) -> tuple[ir.Value, None]:
     x = writer.convolution(patch, x, weight, bias, stride=config.patch_size, pads=(0, 0), groups=1)
     position = f"{stem}.embeddings.position_embedding"
     places = writer.constant(f"{position}.weight", writer.read(f"{position}.weight"))
-    x = writer.graph.op("Add", position, _tokens(writer, x, width), places)
+    x = writer.graph.op("Add", position, writer.patches(_tokens(writer, x, width)), places)
     for i in range(config.num_hidden_layers):
         name = f"{stem}.encoder.layers.{i}"
         y = _attention(writer, f"{name}.self_attn", writer.norm(f"{name}.layer_norm1", x, eps), config)
@@ -246,9 +283,11 @@ def _attention(writer: _Writer, name: str, x: ir.Value, config: Any) -> ir.Value
     first = (writer.graph.constant(f"index.{i}", np.array(i, np.int64)) for i in range(3))
     q, k, v = (op("Gather", f"{name}.{part}", split, i, axis=0) for part, i in zip("qkv", first, strict=True))
     q = op("Mul", f"{name}.scaled", q, writer.constant(f"scale.{size}", np.array(size**-0.5)))
+    q, k, v = (writer.narrow(part) for part in (q, k, v))
     scores = op("MatMul", f"{name}.scores", q, op("Transpose", f"{name}.k.T", k, perm=[0, 1, 3, 2]))
-    mixed = op("MatMul", f"{name}.mixed", op("Softmax", f"{name}.weights", scores, axis=-1), v)
-    joined = op("Transpose", f"{name}.by_token", mixed, perm=[0, 2, 1, 3])
+    weights = op("Softmax", f"{name}.weights", writer.widen(scores), axis=-1)
+    mixed = op("MatMul", f"{name}.mixed", writer.narrow(weights), v)
+    joined = op("Transpose", f"{name}.by_token", writer.widen(mixed), perm=[0, 2, 1, 3])
     return writer.linear(f"{name}.out_proj", writer.reshape(f"{name}.joined", joined, 0, 0, config.hidden_size))
 
 

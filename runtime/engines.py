@@ -76,20 +76,18 @@ def plan_engines(root: Path, manifest: Manifest, *, workspace: int) -> list[Engi
 
     Raises `BundleError` for a bundle that was not exported for TensorRT.
     """
-    data = json.loads((root / MANIFEST_NAME).read_text(encoding="utf-8"))
-    profiles = data.get("profiles")
-    if manifest.target != "tensorrt" or not profiles:
+    if manifest.target != "tensorrt":
         raise BundleError(
             f"{root}: a bundle for {manifest.target}, of which TensorRT builds no engine: export the checkpoint with "
             "--target tensorrt"
         )
     files = {"vision": manifest.vision, "decoder": manifest.decoder, "heads": manifest.heads}
     grouped: dict[str, tuple[str, list[Shapes]]] = {}
-    for profile in profiles:
-        component = profile["component"]
-        bucket = profile["name"].rpartition("-")[2]
+    for profile in manifest.profiles:
+        component = profile.component
+        bucket = profile.name.rpartition("-")[2]
         name = f"{component}-{bucket}" if component == "decoder" else component
-        grouped.setdefault(name, (component, []))[1].append(profile["shapes"])
+        grouped.setdefault(name, (component, []))[1].append(profile.shapes)
     jobs = []
     for name, (component, shapes) in grouped.items():
         graph = files.get(component)

@@ -28,6 +28,7 @@ from gmrt.runtime.fields import (
 )
 from gmrt.runtime.image import ImageSpec
 from gmrt.runtime.points import GRID
+from gmrt.runtime.profiles import Profile, capacities, chunk_size, read_profiles
 from gmrt.runtime.prompt import PromptLayout
 from gmrt.runtime.scalar import Measure
 
@@ -210,6 +211,17 @@ class Manifest:
     familiar: FamiliarSpec | None = None
     locator: str | None = None
     confidence: Knots = ()
+    profiles: tuple[Profile, ...] = ()
+
+    @property
+    def buckets(self) -> tuple[int, ...]:
+        """Capacities of the cache that the decoder's profiles allow, ascending; none in the onnxruntime dialect."""
+        return capacities(self.profiles)
+
+    @property
+    def chunk(self) -> int:
+        """The most new tokens that one run of a decoder with profiles takes."""
+        return chunk_size(self.profiles)
 
     @property
     def places(self) -> tuple[int, int, int]:
@@ -251,6 +263,7 @@ class Manifest:
             "parity": dict(self.parity),
             "provenance": dict(self.provenance),
             **({"confidence": [list(knot) for knot in self.confidence]} if self.confidence else {}),
+            **({"profiles": [profile.to_dict() for profile in self.profiles]} if self.profiles else {}),
         }
 
 
@@ -305,6 +318,7 @@ def read_manifest(data: object) -> Manifest:
         familiar=_familiar(components) if "familiar" in components else None,
         locator=_component_file(components, "locator") if "locator" in components else None,
         confidence=_knots(data.get("confidence", [])),
+        profiles=read_profiles(data),
     )
     _check_consistent(manifest)
     return manifest
@@ -325,6 +339,11 @@ def _check_consistent(manifest: Manifest) -> None:
     if manifest.locator is not None:
         _check_hidden(manifest, "a locator")
         _check_places(manifest)
+    if manifest.target == "tensorrt" and (not manifest.chunk or manifest.buckets[-1] < manifest.cache.max_length):
+        raise BundleError(
+            f"{MANIFEST_NAME}: a bundle for tensorrt needs profiles of its decoder up to {manifest.cache.max_length} "
+            "tokens: export the bundle again"
+        )
     if manifest.id != bundle_id(manifest.files):
         raise BundleError(f"{MANIFEST_NAME}: the id {manifest.id!r} does not fit the files: export the bundle again")
     for key, value in COORDINATES.items():

@@ -49,14 +49,15 @@ def checkpoints(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Cal
 @pytest.fixture(scope="session")
 def exports(
     checkpoints: Callable[[str], Path], pictures: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str, str], tuple[Path, Any]]:
-    """A tiny preset's name and a precision to its bundle and the report of its gate; read-only."""
+) -> Callable[..., tuple[Path, Any]]:
+    """A tiny preset's name, a precision and a target to its bundle and the report of its gate; read-only."""
     from gmrt.export.pipeline import export_bundle
 
     @cache
-    def make(preset: str, precision: str) -> tuple[Path, Any]:
-        folder = tmp_path_factory.mktemp("bundles") / f"{preset}-{precision}"
-        return folder, export_bundle(checkpoints(preset), folder, precision=precision, calibration=pictures)
+    def make(preset: str, precision: str, target: str | None = None) -> tuple[Path, Any]:
+        folder = tmp_path_factory.mktemp("bundles") / f"{preset}-{precision}-{target}"
+        report = export_bundle(checkpoints(preset), folder, precision=precision, target=target, calibration=pictures)
+        return folder, report
 
     return make
 

@@ -85,11 +85,13 @@ def _kernels(bundle: Path, report: dict[str, Any]) -> tuple[list[str], list[str]
         report["not_checked"].append("what the optimised graphs compute with: install the extra [export]")
         return [], []
     from gmrt.export.kernels import failed_kernels, inspect_bundle, planned_floats
-    from gmrt.export.precision import RECIPES
+    from gmrt.export.precision import recipe_for
     from gmrt.runtime.bundle import open_bundle
 
     opened = open_bundle(bundle)
     kernels = inspect_bundle(opened)
     report["kernels"] = [graph.to_dict() for graph in kernels]
-    failed = failed_kernels(kernels, RECIPES[opened.manifest.precision].limits.integer, planned_floats(opened.manifest))
+    recipe = recipe_for(opened.manifest.precision, opened.manifest.target)
+    floats = (*recipe.floats, *planned_floats(opened.manifest))
+    failed = failed_kernels(kernels, recipe.limits.integer, floats)
     return [str(graph) for graph in kernels], [" ".join(row) for row in failed]

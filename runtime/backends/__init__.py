@@ -87,6 +87,10 @@ def create_backend(bundle: Bundle, provider: str) -> Backend:
         raise ProviderError(f"unknown provider {provider!r}: choose one of {', '.join(PROVIDERS)}")
     if provider == "tensorrt":
         raise ProviderError("TensorRT engines come with a later version of gmrt: use the provider cpu or cuda")
+    if bundle.manifest.target == "tensorrt":
+        from gmrt.runtime.backends.standard import StandardBackend
+
+        return StandardBackend(bundle, provider)
     from gmrt.runtime.backends.ort import OrtBackend
 
     return OrtBackend(bundle, provider)

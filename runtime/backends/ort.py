@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gmrt.runtime.backends import Encoded
+from gmrt.runtime.backends import Decoder, Encoded
 from gmrt.runtime.backends.int8_cache import require_int8_cache
 from gmrt.runtime.backends.machine import int8_products_saturate, physical_cores
 from gmrt.runtime.cache import KVCache, Snapshot
@@ -67,7 +67,7 @@ class OrtBackend:
         }
         if manifest.locator is not None:
             expected["image_places"] = (len(pixels), *manifest.places)
-        with _Reported(self._ort, manifest.vision.file):
+        with Reported(self._ort, manifest.vision.file):
             made: list[FloatArray] = self._vision.run(list(expected), {"pixels": pixels})
         for array, shape in zip(made, expected.values(), strict=True):
             if array.shape != shape:
@@ -80,7 +80,7 @@ class OrtBackend:
         assert heads is not None
         if self._heads is None:
             self._heads = self._session(heads)
-        with _Reported(self._ort, heads.file):
+        with Reported(self._ort, heads.file):
             values: FloatArray = self._heads.run(["values"], {"last_hidden": last_hidden})[0]
         expected = (len(last_hidden), len(heads.measures))
         if values.shape != expected:
@@ -94,7 +94,7 @@ class OrtBackend:
             return KVCache(geometry, capacity, batch)
         return DeviceKVCache(geometry, capacity, batch, ort=self._ort, device=self.provider)
 
-    def bind(self, cache: KVCache) -> OrtDecoder:
+    def bind(self, cache: KVCache) -> Decoder:
         """Bind the decoder to a cache."""
         return OrtDecoder(self._ort, self._decoder, cache, self._bundle, rebind=self.provider != "cpu")
 
@@ -104,7 +104,7 @@ class OrtBackend:
     def _session(self, graph: GraphSpec) -> Any:
         options = session_options(self._ort, self.provider, saturable=self._saturable(graph))
         providers = [_EXECUTION_PROVIDER[self.provider]]
-        with _Reported(self._ort, graph.file):
+        with Reported(self._ort, graph.file):
             session = self._ort.InferenceSession(str(self._bundle.path(graph.file)), options, providers=providers)
         _check_io(session, graph)
         return session
@@ -125,7 +125,7 @@ class OrtDecoder:
         self.last_hidden: FloatArray | None = None
         self._reads_hidden = manifest.heads is not None or manifest.locator is not None
         self._ort, self._session, self._rebind = ort, session, rebind
-        self._reported = _Reported(ort, manifest.decoder.file)
+        self._reported = Reported(ort, manifest.decoder.file)
         # The last valid position after a step of one token is the number of tokens before it: the cache's own counter.
         self._total = np.zeros(1, np.int32)
         self._inputs = (self.embeds, cache.lengths, self._total, np.zeros((batch, 1), np.int64))
@@ -230,7 +230,7 @@ class DeviceKVCache(KVCache):
         return DeviceKVCache(self.geometry, capacity, batch, ort=self._ort, device=self._device)
 
 
-class _Reported:
+class Reported:
     """Turn onnxruntime's own exceptions inside a ``with`` into `BundleError`: the graph is at fault, not the caller."""
 
     def __init__(self, ort: Any, file: str) -> None:

@@ -1,4 +1,4 @@
-"""The constructed decoder against transformers' own, for every kind of model that it claims to write."""
+"""The constructed decoder against transformers' own, in both dialects, for every kind of model that it writes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 
 from gmrt.export.decoder import CacheScales, DecoderSpec, build_decoder, read_cache_scales, rope_tables
 from gmrt.export.graph import IR_VERSION, OPSET
-from gmrt.export.precision import RECIPES
+from gmrt.export.precision import RECIPES, STANDARD
+from gmrt.export.standard import build_standard_decoder
 from gmrt.runtime.backends.int8_cache import int8_cache_works
+from gmrt.runtime.backends.standard import places
 from gmrt.runtime.errors import CheckpointError
 
 SIZES: dict[str, Any] = {
@@ -45,7 +47,8 @@ MODELS = {
     "llama-scaled": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, rope_parameters=LLAMA3)),
     "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES, tie_word_embeddings=False, rope_parameters=LINEAR)),
 }
-TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "int8": 0.06, "int4": 0.5}
+STANDARD_PREFIX = "standard-"
+TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "int8": 0.06, "int4": 0.5, "standard-fp32": 1e-5, "standard-fp16": 5e-3}
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -66,12 +69,19 @@ def model(request: pytest.FixtureRequest) -> Any:
 
 def build(model: Any, precision: str, scales: CacheScales | None = None, **changes: np.ndarray) -> ir.Model:
     """The graph of a transformers model; ``changes`` replace weights, ``scales`` ask for a cache of 8 bits."""
-    spec, recipe = DecoderSpec.from_config(model.config), RECIPES[precision]
-    rotary = model.model.rotary_emb
+    spec, rotary = DecoderSpec.from_config(model.config), model.model.rotary_emb
+    weights = {name: value.numpy() for name, value in model.state_dict().items()} | changes
+    rope = rope_tables(rotary.inv_freq.numpy(), rotary.attention_scaling, spec.max_length)
+    if precision.startswith(STANDARD_PREFIX):
+        recipe = STANDARD[precision.removeprefix(STANDARD_PREFIX)]
+        return build_standard_decoder(
+            spec, weights, rope, linear=recipe.linear, head=recipe.head, product=recipe.activations
+        )
+    recipe = RECIPES[precision]
     return build_decoder(
         spec,
-        {name: value.numpy() for name, value in model.state_dict().items()} | changes,
-        rope_tables(rotary.inv_freq.numpy(), rotary.attention_scaling, spec.max_length),
+        weights,
+        rope,
         linear=recipe.linear,
         head=recipe.head,
         dtype=recipe.activations,
@@ -88,23 +98,35 @@ class Session:
         options.intra_op_num_threads = 1
         data = ir.to_proto(graph).SerializeToString()
         self.session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        past = [i for i in self.session.get_inputs() if i.name.startswith("past")]
+        past = [i for i in self.session.get_inputs() if i.name.startswith(("past_key", "past_value"))]
         dtypes = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8}
         self.cache = {i.name: np.zeros((1, i.shape[1], capacity, i.shape[3]), dtypes[i.type]) for i in past}
         self.length = 0
 
     def run(self, embeds: np.ndarray, logits_at: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """Append embeds [S, D]; returns logits and last hidden states at positions of this chunk."""
-        self.length += len(embeds)
-        feeds = {
-            "inputs_embeds": embeds[None],
+        before, steps = self.length, len(embeds)
+        self.length += steps
+        feeds = {"inputs_embeds": embeds[None], "logits_at": np.array([logits_at], np.int64)}
+        if any(value.name == "new_mask" for value in self.session.get_inputs()):
+            return self._run_standard(feeds, before, steps)
+        feeds |= {
             "seqlens_k": np.array([self.length - 1], np.int32),
             "total_length": np.array([self.length], np.int32),
-            "logits_at": np.array([logits_at], np.int64),
         }
         presents = [name.replace("past", "present") for name in self.cache]
         logits, hidden, *cache = self.session.run(["logits", "last_hidden", *presents], feeds | self.cache)
         self.cache = dict(zip(self.cache, cache, strict=True))
+        return logits[0], hidden[0]
+
+    def _run_standard(self, feeds: dict[str, np.ndarray], before: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """The other dialect returns new rows, which the host writes."""
+        capacity = next(iter(self.cache.values())).shape[2]
+        feeds |= places(np.array([before], np.int32), steps, capacity)
+        logits, hidden, rows = self.session.run(["logits", "last_hidden", "new_rows"], feeds | self.cache)
+        for name, buffer in self.cache.items():
+            layer, kind = int(name.rpartition(".")[2]), int(name.startswith("past_value"))
+            buffer[:, :, before : before + steps] = rows[layer, kind]
         return logits[0], hidden[0]
 
 
@@ -150,10 +172,11 @@ def test_a_cache_of_8_bits_holds_the_codes_of_rotated_keys(model: Any, tmp_path:
             assert relative(back, exact[0].numpy()) < 0.03
 
 
-def test_positions_that_are_asked_for_are_the_same_rows(model: Any) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "standard-fp32"])
+def test_positions_that_are_asked_for_are_the_same_rows(model: Any, precision: str) -> None:
     """Guards against a gather that mixes rows up: any choice and order of positions, in a continuation, and none."""
     embeds = np.random.default_rng(0).standard_normal((12, SIZES["hidden_size"])).astype(np.float32)
-    graph = build(model, "fp32")
+    graph = build(model, precision)
     whole, _ = Session(graph).run(embeds, list(range(12)))
     session = Session(graph)
     some, _ = session.run(embeds[:7], [6, 0, 3])

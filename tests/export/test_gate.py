@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -20,7 +20,7 @@ from gmrt.calibration.measure import measure
 from gmrt.export import linear, pipeline
 from gmrt.export.checkpoint import Checkpoint, open_checkpoint
 from gmrt.export.gate import Report, _Answers, require, run_gate
-from gmrt.export.precision import RECIPES
+from gmrt.export.precision import RECIPES, Recipe
 from gmrt.export.quantize import observed_tensors, quantise_tower
 from gmrt.export.reference import Case
 from gmrt.export.tower import build_tower
@@ -168,7 +168,7 @@ def test_an_integer_precision_that_ended_up_float_fails(
 ) -> None:
     """Guards against INT8 by name only: right answers from float kernels are a failure, and the layers are listed."""
     recipe = replace(RECIPES["int8"], linear=linear.float_linear("float32"))
-    monkeypatch.setattr(pipeline, "RECIPES", {**RECIPES, "int8": recipe})
+    monkeypatch.setitem(cast("dict[str, Recipe]", RECIPES), "int8", recipe)
     report = gate("int8")
     assert not any(row.failed for row in report.rows)
     assert {(component, what) for component, what, _ in report.failed} == {("kernels", "decoder")}

@@ -13,6 +13,7 @@ import onnx_ir as ir
 import pytest
 
 from gmrt.calibration.measure import measure
+from gmrt.calibration.record import TensorRange
 from gmrt.export.graph import GraphBuilder
 from gmrt.export.kernels import (
     Run,
@@ -24,6 +25,7 @@ from gmrt.export.kernels import (
 from gmrt.export.linear import block_linear, float_linear
 from gmrt.export.precision import Limit
 from gmrt.export.quantize import observed_tensors, quantise_tower
+from gmrt.export.static import StaticLayers
 from gmrt.export.tower import build_tower
 from gmrt.georsmllm.presets import build
 from gmrt.runtime.bundle import open_bundle
@@ -53,6 +55,25 @@ def test_products_are_counted_and_judged_by_their_kernel(tmp_path: Path, linear:
     assert found.integer_share == found.weighted_share == share
     assert [product.name for product in found.products] == ["fc"]
     assert bool(failed_kernels([found], Limit(0.9, "so"))) == (share == 0)
+
+
+def test_a_graph_for_tensorrt_is_counted_as_it_is_written(tmp_path: Path) -> None:
+    """Guards against weights unseen behind their DequantizeLinear, and one dequantised side counted as two."""
+    static = StaticLayers({"x": TensorRange(-4.0, 4.0)})
+    (found,) = inspect_graph(write(tmp_path, static.linear), [ONE], written=True)
+    assert (found.macs, found.weighted_share, found.stray) == (5 * 64 * 48, 1.0, 0)
+    assert found.shape == "one image, as written"
+
+    def one_side(graph: GraphBuilder, name: str, x: ir.Value, *rest: Any) -> ir.Value:
+        """Codes for the weight only."""
+        layers = StaticLayers({"x": TensorRange(-4.0, 4.0)})
+        layers._quantised["x"] = x
+        return layers.linear(graph, name, x, *rest)
+
+    (found,) = inspect_graph(write(tmp_path, one_side), [ONE], written=True)
+    assert (found.weighted_share, found.stray) == (0.0, 1)
+    (found,) = inspect_graph(write(tmp_path, float_linear("float16", "float32")), [ONE], written=True)
+    assert [(p.name, p.weighted, p.integer) for p in found.products] == [("fc", True, False)]
 
 
 def test_blocks_without_the_integer_level_are_float(tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def test_progress_runs_to_its_end(tiny_checkpoint: Path, pictures: Path, tmp_pat
         ("full folder", BundleError, "not a bundle"),
         ("a file", BundleError, "not a bundle"),
         ("no parent", BundleError, "no folder"),
-        ("tensorrt", GmrtError, "later version"),
+        ("tensorrt", GmrtError, "no int4 for tensorrt"),
         ("empty images", GmrtError, "holds 0 images"),
         ("no record", GmrtError, "calibrate again"),
     ],
@@ -216,7 +216,7 @@ def test_bad_input_is_refused_before_any_work(
     elif case == "no parent":
         output = tmp_path / "a" / "b"
     elif case == "tensorrt":
-        options["target"] = "tensorrt"
+        options |= {"target": "tensorrt", "precision": "int4"}
     elif case == "empty images":
         (tmp_path / "images").mkdir()
         options["calibration"] = tmp_path / "images"

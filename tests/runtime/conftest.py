@@ -20,6 +20,12 @@ def fabricated(tmp_path_factory: pytest.TempPathFactory) -> Fabricated:
     return make_bundle(tmp_path_factory.mktemp("bundles") / "plain")
 
 
+@pytest.fixture(scope="session")
+def fabricated_standard(tmp_path_factory: pytest.TempPathFactory) -> Fabricated:
+    """The same model in the ``standard`` dialect; read-only."""
+    return make_bundle(tmp_path_factory.mktemp("bundles") / "standard", Shape(standard=True))
+
+
 @pytest.fixture
 def altered(fabricated: Fabricated, tmp_path: Path) -> Path:
     """A copy of the fabricated bundle that a test may change."""

@@ -35,6 +35,7 @@ from gmrt.runtime.manifest import (
     bundle_id,
 )
 from gmrt.runtime.points import TAGS
+from gmrt.runtime.profiles import Profile, buckets_for, decoder_profiles
 from gmrt.runtime.prompt import PromptLayout
 from gmrt.runtime.scalar import VALUE, Measure
 
@@ -79,6 +80,7 @@ class Shape:
     extra: dict[str, Any] = field(default_factory=dict)
     measures: tuple[Measure, ...] = ()
     locator: bool = False
+    standard: bool = False
 
     @property
     def image_tokens(self) -> int:
@@ -207,7 +209,7 @@ def make_decoder(shape: Shape, weights: dict[str, Floats]) -> onnx.ModelProto:
     dtype = np.float16 if half else np.float32
     initializers = [numpy_helper.from_array(array.astype(dtype), name) for name, array in weights.items()]
     initializers.append(numpy_helper.from_array(np.array([-1], np.int64), "last_axis"))
-    return _model(helper.make_graph(nodes, "decoder", inputs, outputs, initializers))
+    return model_of(helper.make_graph(nodes, "decoder", inputs, outputs, initializers))
 
 
 def make_vision(shape: Shape, seed: int = 1) -> onnx.ModelProto:
@@ -235,7 +237,7 @@ def make_vision(shape: Shape, seed: int = 1) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes, "vision", [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, axes)], outputs, constants
     )
-    return _model(graph)
+    return model_of(graph)
 
 
 def heads_weight(shape: Shape) -> Floats:
@@ -252,11 +254,12 @@ def make_heads(shape: Shape) -> onnx.ModelProto:
         [helper.make_tensor_value_info("values", TensorProto.FLOAT, ["n", len(shape.measures)])],
         [numpy_helper.from_array(heads_weight(shape), "weight")],
     )
-    return _model(graph)
+    return model_of(graph)
 
 
-def _model(graph: onnx.GraphProto) -> onnx.ModelProto:
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+def model_of(graph: onnx.GraphProto, opset: int = 17) -> onnx.ModelProto:
+    """Close a graph."""
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
 
@@ -321,7 +324,13 @@ def make_bundle(
     weights = make_weights(shape, vocab, seed)
     tokenizer.save(str(directory / "tokenizer.json"))
     (directory / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
-    decoder, vision = make_decoder(shape, weights), make_vision(shape)
+    if shape.standard:
+        from fabricate_standard import make_standard_decoder
+
+        decoder = make_standard_decoder(shape, weights)
+    else:
+        decoder = make_decoder(shape, weights)
+    vision = make_vision(shape)
     onnx.save(decoder, str(directory / "decoder.onnx"))
     onnx.save(vision, str(directory / "vision.onnx"))
     heads = make_heads(shape) if shape.measures else None
@@ -337,7 +346,7 @@ def make_bundle(
         name="fabricated",
         created="2026-01-01T00:00:00Z",
         precision="fp16" if shape.weights == "float16" else "fp32",
-        target="cpu",
+        target="tensorrt" if shape.standard else "cpu",
         min_onnxruntime="1.20.0",
         files=files,
         vision=_graph_spec("vision.onnx", vision),
@@ -360,9 +369,22 @@ def make_bundle(
         parity={"gate": "none: fabricated for tests"},
         provenance={"checkpoint": "0" * 64, "licence": "Apache-2.0"},
         locator="locator.npz" if shape.locator else None,
+        profiles=_profiles(shape) if shape.standard else (),
     )
     (directory / "bundle.json").write_text(json.dumps(manifest.to_dict(), indent=2), encoding="utf-8")
     return Fabricated(directory, shape, weights, table)
+
+
+def _profiles(shape: Shape) -> tuple[Profile, ...]:
+    return tuple(
+        decoder_profiles(
+            buckets_for(shape.max_length),
+            layers=shape.layers,
+            kv_heads=shape.kv_heads,
+            head_dim=shape.head_dim,
+            hidden=shape.hidden,
+        )
+    )
 
 
 def make_locator(width: int, places: int, seed: int = 0) -> dict[str, npt.NDArray[np.float16]]:

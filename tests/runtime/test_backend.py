@@ -1,4 +1,4 @@
-"""The onnxruntime backend against the numpy decoder with a growing cache: the known answer for shared buffers."""
+"""Backends against the numpy decoder with a growing cache: the known answer for shared buffers, in both dialects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from fabricate import CONTROL, Fabricated, reference_logits, reseal, small
 from onnx import TensorProto, helper, numpy_helper
 
 from gmrt.runtime.backends import create_backend, machine
-from gmrt.runtime.backends.ort import DeviceKVCache, OrtBackend
+from gmrt.runtime.backends.ort import DeviceKVCache, OrtBackend, OrtDecoder
+from gmrt.runtime.backends.standard import StandardBackend
 from gmrt.runtime.bundle import open_bundle
 from gmrt.runtime.errors import BundleError, CacheFullError, ProviderError
 
@@ -21,9 +22,19 @@ IDS = np.array([5, 9, 30, 77, 12, 200, 100, 3, 50])
 LAST = np.array([[0]])
 
 
+@pytest.fixture(scope="module", params=["onnxruntime", "standard"])
+def backend(request: pytest.FixtureRequest, fabricated: Fabricated, fabricated_standard: Fabricated) -> OrtBackend:
+    """The fabricated bundle on the CPU, in either dialect."""
+    path = (fabricated_standard if request.param == "standard" else fabricated).path
+    made = create_backend(open_bundle(path), "cpu")
+    assert isinstance(made, OrtBackend)
+    assert isinstance(made, StandardBackend) == (request.param == "standard")
+    return made
+
+
 @pytest.fixture(scope="module")
-def backend(fabricated: Fabricated) -> OrtBackend:
-    """The fabricated bundle on the CPU."""
+def ort_backend(fabricated: Fabricated) -> OrtBackend:
+    """The fabricated bundle in the onnxruntime dialect."""
     made = create_backend(open_bundle(fabricated.path), "cpu")
     assert isinstance(made, OrtBackend)
     return made
@@ -45,7 +56,8 @@ def test_prefill_and_steps_agree_with_the_reference(backend: OrtBackend, fabrica
         decoder.embeds[0, 0] = table[IDS[at]]
         decoder.step()
         close(decoder.logits[0, 0], expected[at])
-        assert decoder._total[0] == at + 1  # the CPU kernel gets by without it, others do not
+        if isinstance(decoder, OrtDecoder):
+            assert decoder._total[0] == at + 1  # the CPU kernel gets by without it, others do not
     assert decoder.cache.length == 9
 
 
@@ -113,17 +125,17 @@ def test_full_cache_is_refused_before_anything_is_written(backend: OrtBackend, f
     assert decoder.cache.length == 4
 
 
-def test_cache_on_a_device(backend: OrtBackend, fabricated: Fabricated) -> None:
+def test_cache_on_a_device(ort_backend: OrtBackend, fabricated: Fabricated) -> None:
     """Guards against a device cache whose snapshot or restore loses rows (OrtValues, here in host memory)."""
     table = fabricated.table
-    cache = DeviceKVCache(backend._bundle.manifest.cache, 64, 1, ort=ort, device="cpu")
-    assert cache.nbytes == backend.new_cache(64).nbytes
-    on_device, plain = backend.bind(cache), backend.bind(backend.new_cache(64))
+    cache = DeviceKVCache(ort_backend._bundle.manifest.cache, 64, 1, ort=ort, device="cpu")
+    assert cache.nbytes == ort_backend.new_cache(64).nbytes
+    on_device, plain = ort_backend.bind(cache), ort_backend.bind(ort_backend.new_cache(64))
     on_device._rebind = True  # as for a provider that copies its inputs when they are bound
     for decoder in (on_device, plain):
         decoder.prefill(table[IDS[:5]][None], LAST)
     np.testing.assert_array_equal(cache.snapshot().rows, plain.cache.snapshot().rows)
-    forked = backend.bind(cache.fork(1, 32))
+    forked = ort_backend.bind(cache.fork(1, 32))
     cache.restore(plain.cache.snapshot())
     for decoder in (on_device, plain, forked):
         decoder.embeds[0, 0] = table[IDS[5]]

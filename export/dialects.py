@@ -1,0 +1,153 @@
+"""The decoder in the dialect of a bundle's target, from a checkpoint; and the shapes that engines are built for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import cycle
+from typing import Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from gmrt.calibration.blocks import Blocks
+from gmrt.calibration.decoder import answered, measure_decoder
+from gmrt.calibration.images import ImageSet
+from gmrt.calibration.record import Record
+from gmrt.calibration.spoken import decoder_samples
+from gmrt.calibration.weights import quantise_decoder
+from gmrt.export.checkpoint import Checkpoint
+from gmrt.export.decoder import CacheScales, DecoderSpec, build_decoder
+from gmrt.export.gate import gate_questions
+from gmrt.export.linear import block_linear
+from gmrt.export.precision import Recipe
+from gmrt.export.reference import answer_cases
+from gmrt.export.sensitivity import INT4, by_layer
+from gmrt.export.standard import build_standard_decoder
+from gmrt.export.w8a8 import Smoothing, input_absmax, search_alpha, static_decoder
+from gmrt.runtime.manifest import Target
+from gmrt.runtime.profiles import Profile, buckets_for, decoder_profiles, fixed_profile
+
+Progress = Callable[[int, int], None]
+Cache = Literal["float", "int8"]
+
+# What is asked in the field may give larger keys and values than calibration saw; codes end a little beyond those.
+_HEADROOM = 1.1
+# Pictures, one question each, that the strength of smoothing is judged by.
+_JUDGED = 6
+
+
+@dataclass(frozen=True)
+class StaticDecoder:
+    """A decoder in W8A8, and how its outliers were smoothed."""
+
+    graph: ir.Model
+    smoothing: Smoothing
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a decoder is made from besides its weights: blocks of 4 bits, scales of an 8-bit cache, or all in W8A8."""
+
+    blocks: Mapping[str, Blocks] | None = None
+    scales: CacheScales | None = None
+    static: StaticDecoder | None = None
+
+
+NOTHING = Prepared()
+
+
+def prepare_decoder(
+    source: Checkpoint,
+    recipe: Recipe,
+    record: Record | None,
+    images: ImageSet,
+    *,
+    cache: Cache,
+    seed: int,
+    progress: Progress,
+) -> Prepared:
+    """Compute what the recipe and the cache's type need, on images and by the record; ``progress`` as of GPTQ."""
+    return Prepared(
+        blocks=_blocks(source, images, seed, progress) if recipe.gptq else None,
+        scales=_cache_scales(source, record, images) if cache == "int8" else None,
+        static=_calibrated(source, record, images) if record is not None and recipe.static else None,
+    )
+
+
+def decoder_spec(source: Checkpoint, target: Target) -> DecoderSpec:
+    """Geometry of a bundle's decoder: capacities of an engine end where its buckets do."""
+    spec = source.decoder
+    return replace(spec, max_length=buckets_for(spec.max_length)[-1]) if target == "tensorrt" else spec
+
+
+def plain_decoder(
+    source: Checkpoint,
+    recipe: Recipe,
+    target: Target,
+    planned: Mapping[str, str],
+    made: Prepared,
+) -> ir.Model:
+    """The decoder's graph, float or in blocks, in the dialect of its target; ``planned`` gives layers other widths."""
+    spec, weights = decoder_spec(source, target), source.weights("decoder.")
+    rope = source.rope(spec.max_length)
+    if target == "tensorrt":
+        return build_standard_decoder(
+            spec, weights, rope, linear=recipe.linear, head=recipe.head, product=recipe.activations
+        )
+    # A layer that is planned in 4 bits is what int4 makes of it anyway.
+    chosen = {name: width for name, width in planned.items() if width != INT4}
+    return build_decoder(
+        spec,
+        weights,
+        rope,
+        linear=by_layer(chosen, recipe.linear if made.blocks is None else block_linear(4, made.blocks)),
+        head=by_layer(chosen, recipe.head),
+        dtype=recipe.activations,
+        cache_scales=made.scales,
+    )
+
+
+def _calibrated(source: Checkpoint, record: Record, images: ImageSet) -> StaticDecoder:
+    """The decoder in W8A8 by a record, smoothed as strongly as is best for the checkpoint's answers on images."""
+    spec, weights = decoder_spec(source, "tensorrt"), source.weights("decoder.")
+    rope = source.rope(spec.max_length)
+    shown = images.spread(_JUDGED).pixels(source.model.config.image_spec)
+    asked = cycle(gate_questions(source))
+    embeds = [case.embeds for pixels in shown for case in answer_cases(source, pixels, [next(asked)])]
+    absmax = input_absmax(record, spec.layers)
+    smoothing = search_alpha(spec, weights, rope, absmax, embeds)
+    return StaticDecoder(static_decoder(spec, weights, rope, absmax, smoothing.alpha), smoothing)
+
+
+def bundle_profiles(tower: ir.Model, heads: ir.Model | None, spec: DecoderSpec) -> tuple[Profile, ...]:
+    """The shapes that engines are built for."""
+    ((_, *image),) = (value.shape for value in tower.graph.inputs)
+    fixed = [fixed_profile("vision", "vision", {"pixels": (1, *image)})]
+    if heads is not None:
+        fixed.append(fixed_profile("heads", "heads", {"last_hidden": (1, spec.hidden)}))
+    decoders = decoder_profiles(
+        buckets_for(spec.max_length),
+        layers=spec.layers,
+        kv_heads=spec.kv_heads,
+        head_dim=spec.head_dim,
+        hidden=spec.hidden,
+    )
+    return (*fixed, *decoders)
+
+
+def _blocks(source: Checkpoint, images: ImageSet, seed: int, progress: Progress) -> dict[str, Blocks]:
+    """The decoder's linear layers in 4 bits, quantised on what the decoder reads."""
+    samples = decoder_samples(source.model, source.processor, images, seed)
+    return quantise_decoder(source.model.decoder, (sample.embeds for sample in samples), progress=progress)
+
+
+def _cache_scales(source: Checkpoint, record: Record | None, images: ImageSet) -> CacheScales:
+    """Scales of an 8-bit cache, from the record, or measured where the record says nothing of the decoder."""
+    stats = None if record is None else record.decoder
+    if stats is None:
+        samples = answered(source.model, source.processor, images)
+        stats = measure_decoder(source.model.decoder, samples, images.source)
+    peaks = (tuple(np.where(peak > 0, peak, 1) for peak in pair) for pair in stats.cache)
+    step = np.float32(_HEADROOM / 127)
+    return [((keys * step).astype(np.float32), (values * step).astype(np.float32)) for keys, values in peaks]
