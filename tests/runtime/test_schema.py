@@ -33,18 +33,19 @@ def conforms(value: Any, schema: dict[str, Any]) -> bool:  # noqa: PLR0911 - one
     if "enum" in schema or "const" in schema:
         return any(type(value) is type(each) and value == each for each in schema.get("enum", [schema.get("const")]))
     types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-    if isinstance(value, dict):
+    kinds = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null", float: "number"}
+    kind = "number" if type(value) is int and "integer" not in types else kinds.get(type(value), "integer")
+    if kind not in types:  # before its bounds are looked for, which another type has not
+        return False
+    if kind == "object":
         within, required = schema["properties"], set(schema["required"])
-        return "object" in types and required <= value.keys() and all(conforms(value[k], within[k]) for k in value)
-    if isinstance(value, list):
+        return required <= value.keys() and all(conforms(value[k], within[k]) for k in value)
+    if kind == "array":
         enough = schema.get("minItems", 0) <= len(value) <= schema["maxItems"]
-        return "array" in types and enough and all(conforms(item, schema["items"]) for item in value)
-    if isinstance(value, str):
-        return "string" in types and schema.get("minLength", 0) <= len(value) <= schema["maxLength"]
-    if value is None or value is True or value is False:
-        return ("null" if value is None else "boolean") in types
-    fits = "number" in types or ("integer" in types and isinstance(value, int))
-    return fits and schema["minimum"] <= value <= schema["maximum"]
+        return enough and all(conforms(item, schema["items"]) for item in value)
+    if kind == "string":
+        return bool(schema.get("minLength", 0) <= len(value) <= schema["maxLength"])
+    return kind in ("boolean", "null") or bool(schema["minimum"] <= value <= schema["maximum"])
 
 
 def schemas() -> st.SearchStrategy[dict[str, Any]]:
