@@ -17,13 +17,20 @@ if TYPE_CHECKING:
 Form = Literal["text", "json", "geojson", "gpkg", "csv"]
 
 _BY_SUFFIX: dict[str, Form] = {".geojson": "geojson", ".gpkg": "gpkg", ".csv": "csv"}
+_FOREIGN = (".shp", ".kml", ".kmz", ".gml", ".fgb", ".parquet", ".dxf", ".tif", ".tiff", ".png", ".jpg")
+"""Names that promise something else than text."""
 GEOGRAPHIC: tuple[Form, ...] = ("geojson", "gpkg", "csv")
 """Forms that hold places."""
 
 
 def form_of(output_format: Literal["text", "json", "geojson"], output: Path | None) -> Form:
     """What to write: by the output's name where it says so, by ``--format`` otherwise; refuse when they disagree."""
-    named = None if output is None else _BY_SUFFIX.get(output.suffix.lower())
+    suffix = "" if output is None else output.suffix.lower()
+    if suffix in _FOREIGN:
+        raise typer.BadParameter(
+            f"{output}: answers are not written as {suffix}: name it .geojson, .gpkg, .csv or .txt"
+        )
+    named = _BY_SUFFIX.get(suffix)
     if named is None:
         return output_format
     if output_format not in ("text", named):

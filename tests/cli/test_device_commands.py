@@ -31,7 +31,7 @@ def test_plan_that_does_not_fit_ends_with_one(gmrt: Callable, bundle: Path) -> N
     """Guards against a script that goes on to load what cannot fit."""
     run = gmrt("plan", bundle, "--max-memory", "64MiB")
     assert run.status == 1
-    assert "does NOT fit" in run.out
+    assert "does NOT fit into 64 MiB" in run.out
 
 
 @pytest.mark.parametrize("words", [("--board", "nano"), ("--max-memory", "much"), ("--images", "3")])

@@ -65,6 +65,14 @@ def test_every_form_holds_the_same_places(ask: Callable, large: Path, tmp_path: 
     assert all(feature["geometry"]["type"] == "Polygon" for feature in printed["features"])
 
 
+def test_a_name_that_promises_another_form_is_refused(ask: Callable, large: Path, tmp_path: Path) -> None:
+    """Guards against lines of text in a file that says it is a shapefile."""
+    run = ask(large, "where?", *BOXES, "-o", tmp_path / "a.shp")
+    assert (run.status, run.out, len(run.err.splitlines())) == (2, "", 1)
+    assert "answers are not written as .shp" in run.err
+    assert not (tmp_path / "a.shp").exists()
+
+
 def test_a_mask_is_written_beside(ask: Callable, large: Path, tmp_path: Path) -> None:
     """Guards against a mask off the grid of the image, or one without a word what its values mean."""
     run = ask(large, "where?", *BOXES, "--mask", tmp_path / "mask.tif")
