@@ -30,6 +30,8 @@ def form_of(output_format: Literal["text", "json", "geojson"], output: Path | No
         raise typer.BadParameter(
             f"{output}: answers are not written as {suffix}: name it .geojson, .gpkg, .csv or .txt"
         )
+    if suffix in (".json", ".jsonl") and output_format == "text":  # GeoJSON is JSON, too, and stays what it is
+        return "json"
     named = _BY_SUFFIX.get(suffix)
     if named is None:
         return output_format

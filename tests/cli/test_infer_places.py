@@ -65,6 +65,14 @@ def test_every_form_holds_the_same_places(ask: Callable, large: Path, tmp_path: 
     assert all(feature["geometry"]["type"] == "Polygon" for feature in printed["features"])
 
 
+def test_a_name_that_says_json_gets_json(ask: Callable, large: Path, tmp_path: Path) -> None:
+    """Guards against plain text in a file whose name says JSON."""
+    assert ask(large, "where?", *BOXES, "-o", tmp_path / "a.json").status == 0
+    assert json.loads((tmp_path / "a.json").read_text())["prompt"] == "where?"
+    assert ask(large, "where?", *BOXES, "--format", "geojson", "-o", tmp_path / "b.json").status == 0
+    assert json.loads((tmp_path / "b.json").read_text())["type"] == "FeatureCollection"
+
+
 def test_a_name_that_promises_another_form_is_refused(ask: Callable, large: Path, tmp_path: Path) -> None:
     """Guards against lines of text in a file that says it is a shapefile."""
     run = ask(large, "where?", *BOXES, "-o", tmp_path / "a.shp")
