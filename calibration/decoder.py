@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from gmrt.calibration.images import ImageSet, Picture
 from gmrt.calibration.observe import Channels, observe_channels
-from gmrt.calibration.record import DecoderStats, InputStats, product_name
+from gmrt.calibration.record import DecoderStats, InputStats, as_stored, product_name
 from gmrt.georsmllm import prompts
 from gmrt.georsmllm.model import GeoRSMLLMForConditionalGeneration, greedy
 from gmrt.georsmllm.processor import GeoRSMLLMProcessor
@@ -165,7 +165,8 @@ def measure_decoder(decoder: Any, samples: Iterable[Sample], source: str) -> Dec
     if not lengths[0]:
         raise GmrtError("there is nothing to measure the decoder on: give it images or text")
     inputs = {
-        name: InputStats(of.absmax.astype(np.float32), of.absmean.astype(np.float32)) for name, of in channels.items()
+        name: InputStats(*(as_stored(part.astype(np.float32)) for part in (of.absmax, of.absmean)))
+        for name, of in channels.items()
     }
     return DecoderStats(source, *lengths, digest.hexdigest(), inputs, tuple(cache[i] for i in sorted(cache)))
 

@@ -174,6 +174,11 @@ def _pair(first: str, one: FloatArray, second: str, other: FloatArray) -> dict[s
     return {"shape": list(one.shape), first: _pack(one), second: _pack(other)}
 
 
+def as_stored(values: FloatArray) -> FloatArray:
+    """Return values as a record gives them back, so that a record just made and one read export the same bundle."""
+    return _unpack(_pair("of", values, "", values), "of")
+
+
 def _pack(values: FloatArray) -> dict[str, Any]:
     # Three digits more than float16 has, so that a record read and saved again says the same.
     top = float(f"{float(values.max(initial=0.0)):.8g}") or 1.0

@@ -39,6 +39,10 @@ from gmrt.runtime.errors import CheckpointError
 FloatArray = npt.NDArray[np.float32]
 Weights = Mapping[str, FloatArray]
 
+EMBEDDINGS, HEAD_WEIGHT = "model.embed_tokens.weight", "lm_head.weight"
+HEAD_SCALE = "lm_head.smooth"
+"""What the head's input is multiplied with before its product, float32 [D]: made by `gmrt.export.smooth`, if at all."""
+
 # Per layer the scales of keys and of values, float32 [kv_heads, head_dim] each.
 CacheScales = Sequence[tuple[FloatArray, FloatArray]]
 
@@ -155,8 +159,13 @@ def write_layers(writer: DecoderWriter, hidden: ir.Value, positions: ir.Value, h
         normed, hidden = writer.norm(f"{name}.post_attention_layernorm", hidden, update)
         update = writer.mlp(name, normed)
     final, _ = writer.norm("norm", hidden, update)
-    table = "lm_head.weight" if "lm_head.weight" in writer.read.weights else "model.embed_tokens.weight"
-    logits = head(graph, "lm_head", final, writer.read(table, (spec.vocab, spec.hidden)), None)
+    table = HEAD_WEIGHT if HEAD_WEIGHT in writer.read.weights else EMBEDDINGS
+    read = final
+    if HEAD_SCALE in writer.read.weights:
+        read = graph.op(
+            "Mul", HEAD_SCALE, final, graph.constant(f"{HEAD_SCALE}.scale", writer.read(HEAD_SCALE, (spec.hidden,)))
+        )
+    logits = head(graph, "lm_head", read, writer.read(table, (spec.vocab, spec.hidden)), None)
     return [
         graph.output(writer.cast("logits", logits, "float32"), "logits", "float32", ("batch", "n", spec.vocab)),
         graph.output(writer.cast("hidden", final, "float32"), "last_hidden", "float32", ("batch", "n", spec.hidden)),

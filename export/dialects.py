@@ -17,12 +17,13 @@ from gmrt.calibration.record import Record
 from gmrt.calibration.spoken import decoder_samples
 from gmrt.calibration.weights import quantise_decoder
 from gmrt.export.checkpoint import Checkpoint
-from gmrt.export.decoder import CacheScales, DecoderSpec, build_decoder
+from gmrt.export.decoder import CacheScales, DecoderSpec, Weights, build_decoder
 from gmrt.export.gate import gate_questions
 from gmrt.export.linear import block_linear
 from gmrt.export.precision import Recipe
 from gmrt.export.reference import answer_cases
 from gmrt.export.sensitivity import INT4, by_layer
+from gmrt.export.smooth import HEAD, smooth, smooth_head
 from gmrt.export.standard import build_standard_decoder
 from gmrt.export.w8a8 import Smoothing, input_absmax, search_alpha, static_decoder
 from gmrt.runtime.manifest import Target
@@ -47,8 +48,9 @@ class StaticDecoder:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a decoder is made from besides its weights: blocks of 4 bits, scales of an 8-bit cache, or all in W8A8."""
+    """What a decoder is made from: smoothed weights, blocks of 4 bits, scales of an 8-bit cache, or all in W8A8."""
 
+    weights: Weights | None = None
     blocks: Mapping[str, Blocks] | None = None
     scales: CacheScales | None = None
     static: StaticDecoder | None = None
@@ -69,6 +71,7 @@ def prepare_decoder(
 ) -> Prepared:
     """Compute what the recipe and the cache's type need, on images and by the record; ``progress`` as of GPTQ."""
     return Prepared(
+        weights=_smoothed(source, record, recipe.smoothing) if record is not None and recipe.smoothing else None,
         blocks=_blocks(source, images, seed, progress) if recipe.gptq else None,
         scales=_cache_scales(source, record, images) if cache == "int8" else None,
         static=_calibrated(source, record, images) if record is not None and recipe.static else None,
@@ -89,7 +92,8 @@ def plain_decoder(
     made: Prepared,
 ) -> ir.Model:
     """The decoder's graph, float or in blocks, in the dialect of its target; ``planned`` gives layers other widths."""
-    spec, weights = decoder_spec(source, target), source.weights("decoder.")
+    spec = decoder_spec(source, target)
+    weights = source.weights("decoder.") if made.weights is None else made.weights
     rope = source.rope(spec.max_length)
     if target == "tensorrt":
         return build_standard_decoder(
@@ -106,6 +110,14 @@ def plain_decoder(
         dtype=recipe.activations,
         cache_scales=made.scales,
     )
+
+
+def _smoothed(source: Checkpoint, record: Record, alpha: float) -> Weights:
+    """The decoder's weights with the outliers of its activations in them, those of the head's input too."""
+    layers = source.decoder.layers
+    absmax = input_absmax(record, layers)
+    weights, _ = smooth(source.weights("decoder."), absmax, layers, alpha)
+    return smooth_head(weights, {HEAD: record.channels(HEAD).absmax}, alpha)
 
 
 def _calibrated(source: Checkpoint, record: Record, images: ImageSet) -> StaticDecoder:

@@ -64,9 +64,9 @@ _INTEGER = {
     "DynamicQuantizeMatMul",
     "QGemm",
 }
-_BLOCKS, _ATTENTION = "MatMulNBits", "GroupQueryAttention"
+_BLOCKS, _CAUSAL, _FULL = "MatMulNBits", "GroupQueryAttention", "MultiHeadAttention"
 # Products whose size nothing here knows: a graph that holds one is refused rather than counted wrongly.
-_UNKNOWN = {"Attention", "Einsum", "GRU", "LSTM", "MultiHeadAttention", "QAttention", "QMoE", "QOrderedMatMul", "RNN"}
+_UNKNOWN = {"Attention", "Einsum", "GRU", "LSTM", "QAttention", "QMoE", "QOrderedMatMul", "RNN"}
 
 
 @dataclass(frozen=True)
@@ -330,14 +330,15 @@ def _product(
     op = node.op_type
     if op in _UNKNOWN:
         raise GmrtError(f"{file}: the products of {op} ({node.name}) cannot be counted: gmrt writes no such operator")
-    if op not in (*_CONVOLUTIONS, *_MATMULS, _BLOCKS, _ATTENTION):
+    if op not in (*_CONVOLUTIONS, *_MATMULS, _BLOCKS, _CAUSAL, _FULL):
         return None
     if node.name not in shapes:
         raise GmrtError(f"{file}: {node.name} ({op}) is in the optimised graph and did not run")
     ran = shapes[node.name]
     made, attributes = prod(ran.outputs[0]), {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-    if op == _ATTENTION:
-        return Product(_label(node), op, 2 * made * run.keys, integer=False, weighted=False)
+    if op in (_CAUSAL, _FULL):
+        keys = run.keys if op == _CAUSAL else ran.inputs[1][1]
+        return Product(_label(node), op, 2 * made * keys, integer=False, weighted=False)
     if op == _BLOCKS:
         integer = attributes.get("accuracy_level", 0) == 4
         integer = integer and blocks_are_integer(attributes["bits"], attributes["block_size"])

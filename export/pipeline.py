@@ -25,11 +25,12 @@ import torch
 
 from gmrt.calibration import familiar
 from gmrt.calibration.confidence import load_confidence
-from gmrt.calibration.decoder import answered, measure_decoder
+from gmrt.calibration.decoder import measure_decoder
 from gmrt.calibration.familiar import Encode, Fitted, describe_images, fit_familiarity, load_fitted
 from gmrt.calibration.images import ImageSet, generated_images, open_images
 from gmrt.calibration.measure import measure
 from gmrt.calibration.record import RECORD_NAME, Record, load_record
+from gmrt.calibration.spoken import decoder_samples
 from gmrt.calibration.suited import check_suited
 from gmrt.export.checkpoint import Checkpoint, check_checkpoint, open_checkpoint, sha256_of
 from gmrt.export.dialects import NOTHING, Cache, Prepared, bundle_profiles, decoder_spec, plain_decoder, prepare_decoder
@@ -43,7 +44,7 @@ from gmrt.export.quantize import observed_tensors, quantise_tower
 from gmrt.export.report import Findings, write_report
 from gmrt.export.sensitivity import LayerScan, scan
 from gmrt.export.tower import build_tower
-from gmrt.export.w8a8 import static_tower
+from gmrt.export.w8a8 import Smoothing, static_tower
 from gmrt.runtime.backends import create_backend
 from gmrt.runtime.backends.int8_cache import require_int8_cache
 from gmrt.runtime.bundle import open_bundle
@@ -80,6 +81,8 @@ _STEPS, _FINE = 6, 100
 # Pictures that layers are scanned on, and that the report compares the tower's layers on.
 _SCANNED, _LAYERED = 4, 4
 _PROFILED = 800
+# Pictures that the decoder is asked about while its inputs are measured.
+_ASKED = 48
 
 
 def export_bundle(
@@ -120,7 +123,7 @@ def export_bundle(
     strangeness = _check_suited(source, given) if isinstance(given, ImageSet) else None
     step()
     with _staging(output) as folder:
-        tower, record = _measured_tower(source, recipe, given, seed)
+        tower, record = _measured_tower(source, recipe, given, seed, fused=target != "tensorrt")
         if record is not None and strangeness is not None:
             record = replace(record, strangeness=strangeness)
         step()
@@ -168,7 +171,7 @@ def calibrate(checkpoint: Path | str, images: Path | str, *, seed: int = 0) -> R
     Raises `CheckpointError` or `SceneError` when one of the two cannot be used.
     """
     source = open_checkpoint(checkpoint)
-    tower = build_tower(source.model.config, source.weights())
+    tower = build_tower(source.model.config, source.weights(), fused=True)
     given = open_images(images, source.model.config.image_spec)
     record = replace(_measured(source, tower, given, seed), strangeness=_check_suited(source, given))
     return _with_decoder(source, record, given)
@@ -266,13 +269,14 @@ def _record(source: Checkpoint, tower: ir.Model, given: ImageSet | Record | None
 
 
 def _measured_tower(
-    source: Checkpoint, recipe: Recipe, given: ImageSet | Record | None, seed: int
+    source: Checkpoint, recipe: Recipe, given: ImageSet | Record | None, seed: int, *, fused: bool
 ) -> tuple[ir.Model, Record | None]:
     """The tower in floats, and the record that an integer precision is made from."""
     config, weights = source.model.config, source.weights()
     if not recipe.integer_tower:
-        return build_tower(config, weights, recipe.activations, between=recipe.between), None
-    tower = build_tower(config, weights)
+        return build_tower(config, weights, recipe.activations, between=recipe.between, fused=fused), None
+    # Ranges are always measured on the same graph, whatever dialect is then made of them.
+    tower = build_tower(config, weights, fused=True)
     record = _record(source, tower, given, seed)
     if recipe.decoder_statistics and record.decoder is None and not isinstance(given, Record):
         record = _with_decoder(source, record, given or generated_images(seed))
@@ -294,9 +298,10 @@ def _measured(source: Checkpoint, tower: ir.Model, images: ImageSet, seed: int) 
 
 
 def _with_decoder(source: Checkpoint, record: Record, images: ImageSet) -> Record:
-    """Add what goes through the decoder when it is shown and asked about images."""
-    samples = answered(source.model, source.processor, images.split(record.seed)[0])
-    return replace(record, decoder=measure_decoder(source.model.decoder, samples, images.source))
+    """Add what goes through the decoder when it makes up text, and when it is shown and asked about images."""
+    shown = images.split(record.seed)[0].spread(_ASKED)
+    samples = decoder_samples(source.model, source.processor, shown, record.seed)
+    return replace(record, decoder=measure_decoder(source.model.decoder, samples, f"made-up text; {images.source}"))
 
 
 def _pixel_range(spec: ImageSpec) -> tuple[float, float]:
@@ -320,6 +325,8 @@ def _write(
     calibration = None if record is None else record.summary() | {"tensors": record.ranges()}
     if made.static is None:
         decoder = plain_decoder(source, recipe, target, {} if planned is None else planned.layers, made)
+        if calibration is not None and made.weights is not None:
+            calibration["smoothing"] = Smoothing(recipe.smoothing).to_dict()
     else:
         decoder, calibration = made.static.graph, {**(calibration or {}), "smoothing": made.static.smoothing.to_dict()}
     stored = recipe.activations if made.scales is None else "int8"

@@ -7,7 +7,8 @@ the input of a product by s[j], and multiplying column j of the weight by it, ch
 
 The division costs nothing, because it goes into what makes X: the norm before q, k, v and before gate and up, and the
 rows of up before down (silu(gate) · up is linear in up). What o_proj reads is left as it is: folded into v it would
-change the cache, which means the same in every bundle of a checkpoint.
+change the cache, which means the same in every bundle of a checkpoint. The head's scale is a vector of its own in the
+graph (`HEAD_SCALE`), because other heads read what the last norm makes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from gmrt.export.decoder import FloatArray, Weights
+from gmrt.export.decoder import EMBEDDINGS, HEAD_SCALE, HEAD_WEIGHT, FloatArray, Weights
 
 QKV, GATE_UP = "self_attn.q_proj_k_proj_v_proj", "mlp.gate_proj_up_proj"
 O_PROJ, DOWN = "self_attn.o_proj", "mlp.down_proj"
@@ -53,6 +54,13 @@ def smooth(
                     array = made[f"{stem}.{maker}.{part}"]
                     array /= scale if array.ndim == 1 else scale[:, None]
     return made, seen
+
+
+def smooth_head(weights: Weights, absmax: Mapping[str, FloatArray], alpha: float) -> dict[str, FloatArray]:
+    """Move the outliers of what the head reads into its weights; `HEAD_SCALE` [D] multiplies its input."""
+    table = HEAD_WEIGHT if HEAD_WEIGHT in weights else EMBEDDINGS
+    scale = _scale(weights, [table], absmax[HEAD], alpha)
+    return dict(weights) | {HEAD_WEIGHT: weights[table] * scale, HEAD_SCALE: 1 / scale}
 
 
 def _scale(made: Weights, readers: list[str], absmax: FloatArray, alpha: float) -> FloatArray:

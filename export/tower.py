@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from gmrt.export.graph import GraphBuilder
+from gmrt.export.graph import CONTRIB, GraphBuilder
 from gmrt.export.linear import Convolution, Linear, float_convolution, float_linear
 from gmrt.georsmllm.lite import NECK, STAGES
 from gmrt.runtime.errors import CheckpointError
@@ -51,6 +51,7 @@ def build_tower(
     between: str | None = None,
     attention: str | None = None,
     layers: Layers | None = None,
+    fused: bool = False,
 ) -> ir.Model:
     """Construct tower and connector; ``weights`` carry the checkpoint's names.
 
@@ -58,6 +59,7 @@ def build_tower(
     that of all else where it is another one: norms, softmax, GELU and residual sums of a transformer leave the range
     of half precision (cosine 0.65 for SigLIP2: NVIDIA/TensorRT issue 4373). ``attention`` is
     the type of the products of two activations where it is another than ``dtype``; ``layers`` are float without it.
+    ``fused`` writes attention and GELU as onnxruntime's own operators, which other readers do not know.
 
     Raises `CheckpointError` for a kind of tower that is not known here, or a tensor that the checkpoint lacks.
     """
@@ -66,7 +68,7 @@ def build_tower(
         raise CheckpointError(f"tower type {kind!r} cannot be exported: it must be one of {', '.join(_TOWERS)}")
     between = between or dtype
     layers = layers or Layers(float_linear(dtype, between), float_convolution(dtype))
-    writer = _Writer(GraphBuilder(), weights, dtype, between, attention or dtype, layers)
+    writer = _Writer(GraphBuilder(), weights, dtype, between, attention or dtype, layers, fused)
     spec = config.image_spec
     pixels = writer.graph.input("pixels", "float32", ("batch", 3, spec.height, spec.width))
     graph = writer.graph
@@ -91,6 +93,7 @@ class _Writer:
     between: str
     product: str
     layers: Layers
+    fused: bool
 
     def read(self, name: str) -> FloatArray:
         if name not in self.weights:
@@ -129,6 +132,8 @@ class _Writer:
 
     def gelu(self, name: str, x: ir.Value) -> ir.Value:
         """Hyperbolic-tangent GELU: x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³))). Opset 19 has no operator for it."""
+        if self.fused:
+            return self.graph.op("FastGelu", name, x, domain=CONTRIB)
         op, half = self.graph.op, self.constant
         cube = op("Mul", f"{name}.cube", op("Mul", f"{name}.square", x, x), x)
         inner = op("Add", f"{name}.inner", x, op("Mul", f"{name}.bent", cube, half("gelu.cubic", np.array(0.044715))))
@@ -277,6 +282,10 @@ def _attention(writer: _Writer, name: str, x: ir.Value, config: Any) -> ir.Value
     op, heads = writer.graph.op, config.num_attention_heads
     size = config.hidden_size // heads
     qkv = writer.linear(f"{name}.qkv", x, *(f"{name}.{part}_proj" for part in "qkv"))
+    if writer.fused:
+        q, k, v = writer.graph.ops("Split", f"{name}.split", qkv, outputs=(".q", ".k", ".v"), axis=-1, num_outputs=3)
+        joined = op("MultiHeadAttention", f"{name}.joined", q, k, v, domain=CONTRIB, num_heads=heads)
+        return writer.linear(f"{name}.out_proj", joined)
     split = op(
         "Transpose", f"{name}.by_head", writer.reshape(f"{name}.split", qkv, 0, 0, 3, heads, size), perm=[2, 0, 3, 1, 4]
     )

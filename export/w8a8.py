@@ -10,7 +10,7 @@ it decides between words that are close.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ class Smoothing:
     """The strength that was chosen, and the divergence in nats of each that was tried (None: without smoothing)."""
 
     alpha: float | None
-    tried: Mapping[float | None, float]
+    tried: Mapping[float | None, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest's object."""

@@ -60,8 +60,10 @@ def test_inputs_and_caches_are_those_of_the_model(tiny: tuple[Any, Any]) -> None
         normed = torch.cat([layers[1].input_layernorm(state[1]) for state in states]).numpy()
     final = np.concatenate([state[-1].numpy() for state in states])
     for name, truth in (("layers.1.self_attn.q_proj_k_proj_v_proj", normed), ("lm_head", final)):
-        np.testing.assert_allclose(stats.inputs[name].absmax, np.abs(truth).max(axis=0), rtol=1e-5)
-        np.testing.assert_allclose(stats.inputs[name].absmean, np.abs(truth).mean(axis=0), rtol=1e-4)
+        np.testing.assert_allclose(stats.inputs[name].absmax, np.abs(truth).max(axis=0), rtol=1e-3)
+        np.testing.assert_allclose(
+            stats.inputs[name].absmean, np.abs(truth).mean(axis=0), rtol=1e-3
+        )  # as stored: 11 bits
     assert stats.inputs["layers.0.mlp.down_proj"].absmax.shape == (config.intermediate_size,)
     for number in range(len(layers)):
         for part in (0, 1):

@@ -170,7 +170,8 @@ def test_transformer_tower_at_1024_tokens_is_integer(tmp_path: Path) -> None:
     }
     config = type(config)(**{**config.to_dict(), "vision_config": vision, "shuffle": 4})
     wide = type(model)(config).eval()
-    graph = build_tower(config, {name: value.float().numpy() for name, value in wide.state_dict().items()})
+    weights = {name: value.float().numpy() for name, value in wide.state_dict().items()}
+    graph = build_tower(config, weights, fused=True)
     pixels = np.random.default_rng(0).uniform(-1, 1, (2, 3, 512, 512)).astype(np.float32)
     record = measure(graph, observed_tensors(graph), pixels, source="", seed=0, checkpoint="")
     onnx.save(quantise_tower(graph, record, (-1.0, 1.0)), str(tmp_path / "vision.onnx"))
@@ -178,3 +179,6 @@ def test_transformer_tower_at_1024_tokens_is_integer(tmp_path: Path) -> None:
     assert found.integer_share >= 0.8
     assert found.weighted_share >= 0.99
     assert found.stray == 0
+    # Queries and keys, weights and values: 1024 · 1024 · 768 each.
+    largest = found.float_products[0]
+    assert (largest.op, largest.macs) == ("MultiHeadAttention", 2 * 1024 * 1024 * 768)

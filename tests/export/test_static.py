@@ -13,9 +13,10 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from gmrt.calibration.decoder import Sample, measure_decoder
 from gmrt.calibration.record import Record, TensorRange
-from gmrt.export.decoder import DecoderSpec, rope_tables
+from gmrt.export.decoder import DecoderSpec, build_decoder, rope_tables
 from gmrt.export.graph import GraphBuilder
-from gmrt.export.smooth import DOWN, GATE_UP, O_PROJ, QKV, smooth
+from gmrt.export.linear import float_linear
+from gmrt.export.smooth import DOWN, GATE_UP, HEAD, O_PROJ, QKV, smooth, smooth_head
 from gmrt.export.static import StaticLayers, quantise_weight
 from gmrt.export.w8a8 import decoder_ranges, input_absmax, search_alpha, static_decoder
 from gmrt.runtime.errors import GmrtError
@@ -161,6 +162,42 @@ def test_smoothing_changes_no_model(model: Any, parts: Any, alpha: float) -> Non
     # What was uneven is less so.
     uneven = [x[f"layers.1.{GATE_UP}"] for x in (absmax, seen)]
     assert np.max(uneven[1]) / np.median(uneven[1]) < 0.5 * np.max(uneven[0]) / np.median(uneven[0])
+
+
+def test_a_smoothed_head_says_the_same(model: Any, parts: Any) -> None:
+    """Guards against a head whose input is not divided by what its weights were multiplied with, tied or not.
+
+    The hidden state that goes out with the logits must stay as it was: other heads read it.
+    """
+    spec, weights, rope, _, embeds = parts
+    samples = [Sample(tuple(range(len(sequence))), torch.from_numpy(sequence)[None]) for sequence in embeds]
+    absmax = measure_decoder(model, samples, "noise").inputs[HEAD].absmax
+    plain = float_linear("float32")
+    tied = {name: array for name, array in weights.items() if name != "lm_head.weight"}
+    for given in (weights, tied):
+        made = smooth_head(given, {HEAD: absmax}, 0.5)
+        assert not np.array_equal(made["lm_head.weight"], weights["lm_head.weight"])
+        one, two = (
+            run_decoder(build_decoder(spec, each, rope, linear=plain, head=plain), spec, embeds[0])
+            for each in (given, made)
+        )
+        for name in ("logits", "last_hidden"):
+            np.testing.assert_allclose(two[name], one[name], rtol=1e-4, atol=1e-4 * np.abs(one[name]).max())
+
+
+def run_decoder(graph: ir.Model, spec: DecoderSpec, embeds: np.ndarray) -> dict[str, np.ndarray]:
+    """Logits and hidden state of the last position, in the onnxruntime dialect."""
+    length = len(embeds)
+    past = np.zeros((1, spec.kv_heads, length, spec.head_dim), np.float32)
+    feeds = {
+        "inputs_embeds": embeds[None],
+        "seqlens_k": np.array([length - 1], np.int32),
+        "total_length": np.array([length], np.int32),
+        "logits_at": np.array([[length - 1]], np.int64),
+        **{f"past_{kind}.{i}": past for i in range(spec.layers) for kind in ("key", "value")},
+    }
+    session = ort.InferenceSession(ir.to_proto(graph).SerializeToString(), providers=["CPUExecutionProvider"])
+    return dict(zip(("logits", "last_hidden"), session.run(["logits", "last_hidden"], feeds), strict=True))
 
 
 def test_search_finds_that_smoothing_helps(parts: Any) -> None:

@@ -39,11 +39,14 @@ def model(request: pytest.FixtureRequest, lite: Any) -> GeoRSMLLMForConditionalG
     return made
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("float16", 3e-2)])
-def test_tower_is_the_models(model: GeoRSMLLMForConditionalGeneration, dtype: str, tolerance: float) -> None:
+def test_tower_is_the_models(
+    model: GeoRSMLLMForConditionalGeneration, dtype: str, tolerance: float, fused: bool
+) -> None:
     """Guards against a wrong padding, fold, shuffle, scale, head order or activation; for one image and for three."""
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
-    graph = build_tower(model.config, weights, dtype)
+    graph = build_tower(model.config, weights, dtype, fused=fused)
     spec = model.config.image_spec
     for batch in (1, 3):
         pixels = torch.randn(batch, 3, spec.height, spec.width)
@@ -53,6 +56,16 @@ def test_tower_is_the_models(model: GeoRSMLLMForConditionalGeneration, dtype: st
         assert got[0].shape == (batch, spec.tokens, model.config.text_config.hidden_size)
         for ours, theirs in zip(got, truth, strict=True):
             assert np.linalg.norm(ours - theirs) / np.linalg.norm(theirs) < tolerance
+
+
+def test_only_a_fused_tower_has_operators_of_onnxruntime(model: GeoRSMLLMForConditionalGeneration) -> None:
+    """Guards against a contrib operator in a graph for TensorRT, and a fused tower that is the plain one."""
+    weights = {name: value.numpy() for name, value in model.state_dict().items()}
+    plain, fused = (build_tower(model.config, weights, fused=f) for f in (False, True))
+    assert not any(node.domain for node in plain.graph)
+    kinds = {node.op_type for node in fused.graph if node.domain}
+    transformer = model.config.vision_config.model_type == "siglip_vision_model"
+    assert kinds == ({"FastGelu", "MultiHeadAttention"} if transformer else {"FastGelu"})
 
 
 def test_a_tensor_that_is_missing_is_named(model: GeoRSMLLMForConditionalGeneration) -> None:
