@@ -43,7 +43,7 @@ def test_llama_cpp_is_read() -> None:
 
 @pytest.mark.parametrize("log", ["error: model not found", MTMD + MTMD, MTMD.replace("prompt eval", "no")])
 def test_other_work_of_llama_cpp_is_refused(log: str) -> None:
-    """Guards against an image that was encoded as overview and tiles, twice our work, and against a log without times."""
+    """Guards against an image that was encoded as overview and tiles, twice our work, and a log without times."""
     with pytest.raises(PeerError, match="timings of one image"):
         read_mtmd(log)
 
@@ -91,7 +91,7 @@ def _fake(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     peer = dict.fromkeys((*keys, "image_s"), 2.0)
     monkeypatch.setattr(comparisons, "our", side)
     monkeypatch.setattr(comparisons, "parity_of", lambda bundle: 0.5 if bundle.name == "int4" else 0.9)
-    monkeypatch.setattr(comparisons, "cold_start", lambda image: {"cold_s": 0.5})
+    monkeypatch.setattr(comparisons, "cold_start", lambda _: {"cold_s": 0.5})
     for kind, methods in ((LlamaCpp, ("decode", "image")), (GenAI, ("decode",)), (PyTorch, ("decode", "tower"))):
         for method in methods:
             monkeypatch.setattr(kind, method, lambda *_: peer)
@@ -150,7 +150,7 @@ def test_a_bundle_that_did_not_pass_is_not_timed(tmp_path: Path, capsys: pytest.
 def test_the_record_is_written_as_rows_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against an hour's rows that are lost when the last peer fails."""
     monkeypatch.setattr(command, "OUTPUT", tmp_path / "build" / "benchmarks.json")
-    monkeypatch.setattr(command, "set_up", lambda folder, only: Peers())
+    monkeypatch.setattr(command, "set_up", lambda *_: Peers())
     less = Measure("tower", "s", lambda f: f["s"], lambda f: f["limit"], 1.0, larger=False)
     (row,) = compare([less], lambda: {"s": 1.0}, constant(1.0), name="limit", rounds=1)
 
