@@ -6,7 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from gmrt.benchmarks.peers.steps import INSIDE
+from gmrt.benchmarks.peers.steps import INSIDE, outside
 from gmrt.runtime.errors import GmrtError
 
 
@@ -24,7 +24,9 @@ def output_of(*command: object, log: bool = False) -> str:
     """
     words = [str(word) for word in command]
     errors = subprocess.STDOUT if log else subprocess.PIPE
-    done = subprocess.run(words, check=False, text=True, errors="replace", stdout=subprocess.PIPE, stderr=errors)
+    done = subprocess.run(
+        words, check=False, text=True, errors="replace", stdout=subprocess.PIPE, stderr=errors, env=outside()
+    )
     if done.returncode:
         raise PeerError(f"{Path(words[0]).name}: failed, and ended with {(done.stdout + (done.stderr or ''))[-500:]!r}")
     return done.stdout

@@ -46,9 +46,14 @@ def call(*command: str | Path, env: Mapping[str, str] | None = None) -> None:
     words = [str(word) for word in command]
     if shutil.which(words[0]) is None:
         raise SetupError(f"{words[0]} is not installed, and this peer is built with it: install it and run this again")
-    done = subprocess.run(words, check=False, stdout=sys.stderr, env={**os.environ, **(env or {})})
+    done = subprocess.run(words, check=False, stdout=sys.stderr, env={**outside(), **(env or {})})
     if done.returncode:
         raise SetupError(f"{' '.join(words[:4])} … failed with status {done.returncode}: its output stands above")
+
+
+def outside() -> dict[str, str]:
+    """This process's variables for a program that is not ours: without where our modules are looked for."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 def environment(folder: Path, *requirements: str, beside: Path | None = None) -> Path:
