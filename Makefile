@@ -35,7 +35,7 @@ check: $(VENV_DEV)/.ready
 bench: $(VENV)/.ready
 	$(VENV)/bin/python -m gmrt.benchmarks.startup
 
-# Against other programs: PEERS says where they and our bundles are (docs/benchmarks.md).
+# Against other programs, which are set up under build/peers: PEERS="--int8 DIR --int4 DIR" (docs/benchmarks.md).
 bench-peers: $(VENV)/.ready
 	$(VENV)/bin/python -m gmrt.benchmarks.peers $(PEERS)
 

@@ -1,4 +1,4 @@
-"""Our side of a comparison, one piece of work a process: ``python -m gmrt.benchmarks.peers_ours WORK BUNDLE``.
+"""Our side of a comparison, one piece of work a process: ``python -m gmrt.benchmarks.peers.ours WORK BUNDLE``.
 
 Fixed work: prompts and answers have the same number of tokens in every run, because nothing ends an answer early. The
 sizes are those of ``llama-bench``: a prompt of 256 tokens, then 64 more behind it. The last line on stdout is one JSON
@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from gmrt.benchmarks.peers.work import CAPTION, NEW, PROMPT, QUESTION, REPEATS, TILES
 from gmrt.runtime.backends import create_backend
 from gmrt.runtime.bundle import Bundle, open_bundle
 from gmrt.runtime.generate import decode_tokens
@@ -29,8 +30,6 @@ from gmrt.runtime.model import Model, load
 from gmrt.runtime.sampling import greedy
 from gmrt.runtime.scene import Scene, scene_from_array
 
-PROMPT, NEW, TILES, CAPTION = 256, 64, 64, 24
-REPEATS = 3
 _READ_BYTES = 256 << 20
 
 
@@ -79,15 +78,14 @@ def tower(path: Path) -> dict[str, float]:
 def first(path: Path) -> dict[str, float]:
     """Seconds from pixels to the first token of a 32-token question, and to that of a second one on the same image."""
     model = load(path)
-    question = _question(model, 32)
     cold, warm = [], []
     for at in range(REPEATS + 1):
         scene = _scene(model, at)
         started = perf_counter()
         view = model.look(scene)
-        view.ask(question, max_tokens=1)
+        view.ask(QUESTION, max_tokens=1)
         cold.append(perf_counter() - started)
-        warm.append(_timed(partial(view.ask, f"{question}?", max_tokens=1))[0])
+        warm.append(_timed(partial(view.ask, f"{QUESTION}?", max_tokens=1))[0])
     return {"first_s": _median(cold), "second_s": _median(warm)}
 
 
@@ -95,8 +93,8 @@ def scene(path: Path) -> dict[str, float]:
     """Images a second over tiles with a caption of the same length each."""
     model = _endless(path)
     tiles = [_scene(model, at) for at in range(TILES)]
-    list(model.ask_each(tiles[:2], "describe", max_tokens=CAPTION))
-    seconds, found = _timed(lambda: list(model.ask_each(tiles, "describe", max_tokens=CAPTION)))
+    list(model.ask_each(tiles[:2], QUESTION, max_tokens=CAPTION))
+    seconds, found = _timed(lambda: list(model.ask_each(tiles, QUESTION, max_tokens=CAPTION)))
     assert all(outcome.answers[0].tokens["generated"] == CAPTION for outcome in found)
     return {"images_per_s": TILES / seconds}
 
@@ -104,7 +102,7 @@ def scene(path: Path) -> dict[str, float]:
 def memory(path: Path) -> dict[str, float]:
     """Peak resident bytes (VmHWM) of a process that answers about one image."""
     model = load(path)
-    model.look(_scene(model, 0)).ask("describe", max_tokens=CAPTION)
+    model.look(_scene(model, 0)).ask(QUESTION, max_tokens=CAPTION)
     return {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
 
@@ -139,13 +137,6 @@ def _endless(path: Path) -> Model:
     manifest = replace(bundle.manifest, prompt=replace(bundle.manifest.prompt, eos_token_ids=()))
     endless = replace(bundle, manifest=manifest, scalars=None, locator=None)
     return Model(endless, create_backend(bundle, "cpu"), max_capacity=manifest.cache.max_length, load_ms=0)
-
-
-def _question(model: Model, tokens: int) -> str:
-    """A question of so many tokens."""
-    text = "how many of the buildings beside the river have a red roof and stand near trees " * tokens
-    ids = model.bundle.tokenizer.encode(text, add_special_tokens=False).ids[:tokens]
-    return model.bundle.tokenizer.decode(ids)
 
 
 def _scene(model: Model, seed: int) -> Scene:
