@@ -15,9 +15,10 @@ from gmrt.calibration.decoder import answered, measure_decoder
 from gmrt.calibration.images import ImageSet
 from gmrt.calibration.record import Record
 from gmrt.calibration.spoken import decoder_samples
+from gmrt.calibration.vocabulary import Kept, choose_vocabulary
 from gmrt.calibration.weights import quantise_decoder
 from gmrt.export.checkpoint import Checkpoint
-from gmrt.export.decoder import CacheScales, DecoderSpec, build_decoder
+from gmrt.export.decoder import CacheScales, DecoderSpec, FloatArray, build_decoder
 from gmrt.export.gate import gate_questions
 from gmrt.export.linear import block_linear
 from gmrt.export.precision import Recipe
@@ -47,11 +48,15 @@ class StaticDecoder:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a decoder is made from besides its weights: blocks of 4 bits, scales of an 8-bit cache, or all in W8A8."""
+    """What a decoder is made from besides its weights: blocks of 4 bits, scales of an 8-bit cache, or all in W8A8.
+
+    ``kept`` are the words of its head where those are not all.
+    """
 
     blocks: Mapping[str, Blocks] | None = None
     scales: CacheScales | None = None
     static: StaticDecoder | None = None
+    kept: Kept | None = None
 
 
 NOTHING = Prepared()
@@ -64,14 +69,22 @@ def prepare_decoder(
     images: ImageSet,
     *,
     cache: Cache,
+    words: int | None,
     seed: int,
     progress: Progress,
 ) -> Prepared:
-    """Compute what the recipe and the cache's type need, on images and by the record; ``progress`` as of GPTQ."""
+    """Compute what the recipe and the cache's type need, on images and by the record; ``progress`` as of GPTQ.
+
+    ``words`` is how many the head keeps, None for all.
+    """
+    kept = None
+    if words is not None:
+        kept = choose_vocabulary(source.model, source.processor, images, size=words, seed=seed)
     return Prepared(
+        kept=kept,
         blocks=_blocks(source, images, seed, progress) if recipe.gptq else None,
         scales=_cache_scales(source, record, images) if cache == "int8" else None,
-        static=_calibrated(source, record, images) if record is not None and recipe.static else None,
+        static=_calibrated(source, record, images, kept) if record is not None and recipe.static else None,
     )
 
 
@@ -89,7 +102,7 @@ def plain_decoder(
     made: Prepared,
 ) -> ir.Model:
     """The decoder's graph, float or in blocks, in the dialect of its target; ``planned`` gives layers other widths."""
-    spec, weights = decoder_spec(source, target), source.weights("decoder.")
+    spec, weights = _with_head(source, target, made.kept)
     rope = source.rope(spec.max_length)
     if target == "tensorrt":
         return build_standard_decoder(
@@ -108,9 +121,18 @@ def plain_decoder(
     )
 
 
-def _calibrated(source: Checkpoint, record: Record, images: ImageSet) -> StaticDecoder:
+def _with_head(source: Checkpoint, target: Target, kept: Kept | None) -> tuple[DecoderSpec, Mapping[str, FloatArray]]:
+    """Geometry and weights of a decoder whose head has the rows of ``kept`` alone, or all."""
+    spec, weights = decoder_spec(source, target), source.weights("decoder.")
+    if kept is None:
+        return spec, weights
+    head = weights.get("lm_head.weight", weights["model.embed_tokens.weight"])
+    return replace(spec, vocab=len(kept.ids)), weights | {"lm_head.weight": head[kept.ids]}
+
+
+def _calibrated(source: Checkpoint, record: Record, images: ImageSet, kept: Kept | None) -> StaticDecoder:
     """The decoder in W8A8 by a record, smoothed as strongly as is best for the checkpoint's answers on images."""
-    spec, weights = decoder_spec(source, "tensorrt"), source.weights("decoder.")
+    spec, weights = _with_head(source, "tensorrt", kept)
     rope = source.rope(spec.max_length)
     shown = images.spread(_JUDGED).pixels(source.model.config.image_spec)
     asked = cycle(gate_questions(source))
