@@ -15,9 +15,10 @@ from gmrt.calibration.decoder import answered, measure_decoder
 from gmrt.calibration.images import ImageSet
 from gmrt.calibration.record import Record
 from gmrt.calibration.spoken import decoder_samples
+from gmrt.calibration.vocabulary import Kept, choose_vocabulary
 from gmrt.calibration.weights import quantise_decoder
 from gmrt.export.checkpoint import Checkpoint
-from gmrt.export.decoder import CacheScales, DecoderSpec, Weights, build_decoder
+from gmrt.export.decoder import EMBEDDINGS, HEAD_WEIGHT, CacheScales, DecoderSpec, Weights, build_decoder
 from gmrt.export.gate import gate_questions
 from gmrt.export.linear import block_linear
 from gmrt.export.precision import Recipe
@@ -48,12 +49,16 @@ class StaticDecoder:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a decoder is made from: smoothed weights, blocks of 4 bits, scales of an 8-bit cache, or all in W8A8."""
+    """What a decoder is made from: smoothed weights, blocks of 4 bits, scales of an 8-bit cache, or all in W8A8.
+
+    ``kept`` are the words of its head where those are not all.
+    """
 
     weights: Weights | None = None
     blocks: Mapping[str, Blocks] | None = None
     scales: CacheScales | None = None
     static: StaticDecoder | None = None
+    kept: Kept | None = None
 
 
 NOTHING = Prepared()
@@ -66,15 +71,23 @@ def prepare_decoder(
     images: ImageSet,
     *,
     cache: Cache,
+    words: int | None,
     seed: int,
     progress: Progress,
 ) -> Prepared:
-    """Compute what the recipe and the cache's type need, on images and by the record; ``progress`` as of GPTQ."""
+    """Compute what the recipe and the cache's type need, on images and by the record; ``progress`` as of GPTQ.
+
+    ``words`` is how many the head keeps, None for all.
+    """
+    kept = None
+    if words is not None:
+        kept = choose_vocabulary(source.model, source.processor, images, size=words, seed=seed)
     return Prepared(
         weights=_smoothed(source, record, recipe.smoothing) if record is not None and recipe.smoothing else None,
+        kept=kept,
         blocks=_blocks(source, images, seed, progress) if recipe.gptq else None,
         scales=_cache_scales(source, record, images) if cache == "int8" else None,
-        static=_calibrated(source, record, images) if record is not None and recipe.static else None,
+        static=_calibrated(source, record, images, kept) if record is not None and recipe.static else None,
     )
 
 
@@ -92,8 +105,8 @@ def plain_decoder(
     made: Prepared,
 ) -> ir.Model:
     """The decoder's graph, float or in blocks, in the dialect of its target; ``planned`` gives layers other widths."""
-    spec = decoder_spec(source, target)
     weights = source.weights("decoder.") if made.weights is None else made.weights
+    spec, weights = _with_head(decoder_spec(source, target), weights, made.kept)
     rope = source.rope(spec.max_length)
     if target == "tensorrt":
         return build_standard_decoder(
@@ -120,9 +133,17 @@ def _smoothed(source: Checkpoint, record: Record, alpha: float) -> Weights:
     return smooth_head(weights, {HEAD: record.channels(HEAD).absmax}, alpha)
 
 
-def _calibrated(source: Checkpoint, record: Record, images: ImageSet) -> StaticDecoder:
+def _with_head(spec: DecoderSpec, weights: Weights, kept: Kept | None) -> tuple[DecoderSpec, Weights]:
+    """Geometry and weights of a decoder whose head has the rows of ``kept`` alone, or all."""
+    if kept is None:
+        return spec, weights
+    head = weights[HEAD_WEIGHT if HEAD_WEIGHT in weights else EMBEDDINGS]
+    return replace(spec, vocab=len(kept.ids)), {**weights, HEAD_WEIGHT: head[kept.ids]}
+
+
+def _calibrated(source: Checkpoint, record: Record, images: ImageSet, kept: Kept | None) -> StaticDecoder:
     """The decoder in W8A8 by a record, smoothed as strongly as is best for the checkpoint's answers on images."""
-    spec, weights = decoder_spec(source, "tensorrt"), source.weights("decoder.")
+    spec, weights = _with_head(decoder_spec(source, "tensorrt"), source.weights("decoder."), kept)
     rope = source.rope(spec.max_length)
     shown = images.spread(_JUDGED).pixels(source.model.config.image_spec)
     asked = cycle(gate_questions(source))

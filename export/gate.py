@@ -58,6 +58,7 @@ CLOSE = 1.0
 """Where the checkpoint's best logit leads by less than this (odds of e to 1), its free answer might go on otherwise,
 and everything behind it is another text: answers are scored up to there. What is chosen at each such place, on the
 checkpoint's own text, top-1 tells."""
+_SAYABLE = 0.99  # of the words of answers to other images than those that a head's words were chosen on
 _GOLDEN_SEEDS = (1, 2)
 _GOLDEN_SCALAR_SEED = 3
 _GOLDEN_WITHIN = 0.1  # standard deviations that a scalar may be off on another machine
@@ -79,6 +80,7 @@ class Row:
 class Report:
     """What a gate found. ``top1`` is over ``positions`` that are no ties; ``exact`` the share of equal free answers.
 
+    ``sayable`` is the share of them where the bundle's head has the checkpoint's word at all.
     ``scalars`` is empty for a model without a regression head; ``task_score`` is the mean of ``scores`` over all
     answers. ``failed`` holds (component, what, why) of everything that is not in a row.
     """
@@ -97,6 +99,7 @@ class Report:
     scores: tuple[Score, ...]
     kernels: tuple[Kernels, ...]
     scalars: tuple[ScalarRow, ...] = ()
+    sayable: float = 1.0
 
     @property
     def failures(self) -> list[str]:
@@ -170,7 +173,7 @@ def run_gate(checkpoint: Checkpoint, bundle_path: Path, images: Iterable[FloatAr
             scalars.add(case, values, backend)
             # The loop of the field refuses numbers that are not finite; here they are a failure like others.
             free = _free(bundle, backend, image, case.question) if np.isfinite(forced).all() else ()
-            answers.add(case, forced, free)
+            answers.add(case, bundle, forced, free)
             if case.question != LOCATE:
                 sure = _sure(case)
                 if sure:
@@ -204,6 +207,7 @@ def run_gate(checkpoint: Checkpoint, bundle_path: Path, images: Iterable[FloatAr
         scores=tuple(scores.rows()),
         kernels=kernels,
         scalars=tuple(scalars.rows()),
+        sayable=round(answers.sayable / max(1, answers.positions), 6),
     )
 
 
@@ -219,7 +223,7 @@ def golden_cases(bundle_path: Path, checkpoint: Checkpoint) -> list[dict[str, An
         pixels = golden_pixels(seed, bundle.manifest.image)
         (case,) = answer_cases(checkpoint, pixels, [question])
         logits, values, _ = replay(bundle, backend, backend.encode(pixels[None]).embeds[0], question, case.answer)
-        golden = golden_case(seed, question, case.answer, logits)
+        golden = golden_case(bundle, seed, question, case.answer, logits)
         if seed == _GOLDEN_SCALAR_SEED:
             golden = replace(golden, values=tuple(map(float, values[0])), within=within)
         records.append(golden.to_dict())
@@ -247,7 +251,15 @@ def _free(bundle: Bundle, backend: Backend, image: FloatArray, question: str) ->
     tags = tag_tokens(bundle.tokenizer) if bundle.locator is not None else None
     eos = frozenset((*bundle.manifest.prompt.eos_token_ids, *(tags or ())))
     tokens = decode_tokens(
-        decoder, bundle.table, last, sampler=greedy, constraint=None, eos=eos, max_tokens=MAX_TOKENS, rewind_to=0
+        decoder,
+        bundle.table,
+        last,
+        sampler=greedy,
+        constraint=None,
+        eos=eos,
+        max_tokens=MAX_TOKENS,
+        rewind_to=0,
+        vocabulary=bundle.vocabulary,
     )
     return tuple(token.id for token in tokens if token.id not in eos)
 
@@ -264,6 +276,10 @@ def _failed_answers(answers: _Answers, scores: Scores, limits: Limits) -> list[t
     if answers.positions == 0 or answers.matched < need.value * answers.positions:
         why = f"{answers.matched} of {answers.positions} < {need.value} ({need.why})"
         failed.append(("answers", "top-1", why))
+    if answers.sayable < _SAYABLE * answers.positions:
+        lacking = answers.positions - answers.sayable
+        why = f"the head lacks the word of {lacking} of {answers.positions} tokens: keep more words"
+        failed.append(("answers", "vocabulary", why))
     if scores.values and scores.mean < limits.task.value:
         failed.append(("answers", "task score", f"{scores.mean:.3f} < {limits.task.value} ({limits.task.why})"))
     return failed
@@ -330,15 +346,19 @@ class _Answers:
     positions: int = 0
     ties: int = 0
     matched: int = 0
+    sayable: int = 0
     exact: int = 0
 
-    def add(self, case: Case, logits: FloatArray, free: tuple[int, ...]) -> None:
+    def add(self, case: Case, bundle: Bundle, logits: FloatArray, free: tuple[int, ...]) -> None:
         second, first = np.partition(case.logits, -2, axis=-1)[:, -2:].T
         clear = first - second >= TIE
         self.cases += 1
         self.positions += int(clear.sum())
         self.ties += int((~clear).sum())
-        self.matched += int((logits.argmax(axis=-1) == case.logits.argmax(axis=-1))[clear].sum())
+        ours = case.logits.argmax(axis=-1)
+        self.matched += int((bundle.tokens(logits.argmax(axis=-1)) == ours)[clear].sum())
+        held = bundle.vocabulary
+        self.sayable += sum(held is None or held.holds([token]) for token in ours[clear])
         self.exact += free == case.answer
 
 

@@ -32,6 +32,7 @@ from gmrt.calibration.measure import measure
 from gmrt.calibration.record import RECORD_NAME, Record, load_record
 from gmrt.calibration.spoken import decoder_samples
 from gmrt.calibration.suited import check_suited
+from gmrt.calibration.vocabulary import check_size
 from gmrt.export.checkpoint import Checkpoint, check_checkpoint, open_checkpoint, sha256_of
 from gmrt.export.dialects import NOTHING, Cache, Prepared, bundle_profiles, decoder_spec, plain_decoder, prepare_decoder
 from gmrt.export.gate import QUESTIONS, Report, golden_cases, require, run_gate
@@ -72,7 +73,7 @@ FloatArray = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
 VISION, DECODER, HEADS, LOCATOR = "vision.onnx", "decoder.onnx", "heads.onnx", "locator.npz"
-TABLE, SCALE = "embeddings.npy", "embeddings_scale.npy"
+TABLE, SCALE, VOCABULARY = "embeddings.npy", "embeddings_scale.npy", "vocabulary.npy"
 TOKENIZER, TEMPLATE = "tokenizer.json", "chat_template.jinja"
 
 # A protobuf message ends at 2 GiB; weights of more than this lie beside their graph.
@@ -93,6 +94,7 @@ def export_bundle(
     target: Target | None = None,
     calibration: Path | str | None = None,
     cache: Cache = "float",
+    words: int | None = None,
     bounds: Bounds | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -103,9 +105,10 @@ def export_bundle(
     or a calibration record (.json); images unlike those of training are refused. Without it the record beside the
     checkpoint is used if it is of these weights, else generated scenes. Enough images also tell which images are to be
     flagged as unfamiliar; without them the profile beside the checkpoint does, if it is of these weights. ``cache``
-    int8 keeps keys and values in 8 bits, which only newer releases of onnxruntime read. With ``bounds`` every layer is
-    scanned, and planned under them. ``progress`` is called with (steps done, of). A bundle that stands at ``output`` is
-    replaced; a report is written into it.
+    int8 keeps keys and values in 8 bits, which only newer releases of onnxruntime read. ``words`` is how many the head
+    keeps (`gmrt.calibration.vocabulary`), None for all. With ``bounds`` every layer is scanned, and planned under them.
+    ``progress`` is called with (steps done, of). A bundle that stands at ``output`` is replaced; a report is written
+    into it.
 
     Raises `CheckpointError`, `SceneError`, `BundleError` or `MissingExtraError` before anything is computed, and
     `GateError` when the bundle does not agree with the checkpoint; in every case nothing is written.
@@ -118,6 +121,8 @@ def export_bundle(
     if bounds is not None:
         _check_plannable(precision, target)
     source = open_checkpoint(checkpoint)
+    if words is not None:
+        check_size(source.model, source.processor, words)
     spec = source.model.config.image_spec
     given = None if calibration is None else _given(Path(calibration), source)
     strangeness = _check_suited(source, given) if isinstance(given, ImageSet) else None
@@ -129,7 +134,7 @@ def export_bundle(
         step()
 
         shown, gate_images = (given if isinstance(given, ImageSet) else generated_images(seed)).split(seed)
-        made = prepare_decoder(source, recipe, record, shown, cache=cache, seed=seed, progress=step.part)
+        made = prepare_decoder(source, recipe, record, shown, cache=cache, words=words, seed=seed, progress=step.part)
 
         def compose(planned: Plan | None) -> Manifest:
             graph = tower
@@ -338,6 +343,9 @@ def _write(
     if config.places:
         np.savez(folder / LOCATOR, **{k: v.astype(np.float16) for k, v in source.weights("locator.").items()})
     scale = _save_table(source, recipe, folder)
+    if made.kept is not None:
+        np.save(folder / VOCABULARY, made.kept.ids.astype(np.int32))
+        calibration = {**(calibration or {}), "vocabulary": made.kept.to_dict()}
     source.processor.backend.save(str(folder / TOKENIZER))
     (folder / TEMPLATE).write_text(str(source.processor.chat_template), encoding="utf-8")
     files = {file.name: _entry(file) for file in sorted(folder.iterdir())}
@@ -370,6 +378,7 @@ def _write(
         locator=LOCATOR if config.places else None,
         confidence=load_confidence(source.path, source.sha256),
         profiles=bundle_profiles(tower, heads, spec) if target == "tensorrt" else (),
+        vocabulary=None if made.kept is None else VOCABULARY,
     )
     if target == "tensorrt":
         graphs = {"vision": tower, "decoder": decoder, **({} if heads is None else {"heads": heads})}

@@ -28,6 +28,7 @@ class DecoderProbe:
         graph = bundle.manifest.decoder
         self._session = ort.InferenceSession(str(bundle.path(graph.file)), options, providers=["CPUExecutionProvider"])
         self._geometry = bundle.manifest.cache
+        self._vocabulary = bundle.vocabulary
         scales = read_cache_scales(bundle.path(graph.file)) if self._geometry.dtype == "int8" else {}
         self._scales: Mapping[str, FloatArray | float] = scales
 
@@ -44,7 +45,8 @@ class DecoderProbe:
         for name, ours, theirs in zip(names, truth, rows, strict=True):
             yield name, ours, theirs.astype(np.float32) * self._scales.get(name, 1.0)
         yield "last_hidden", case.last_hidden, hidden[0]
-        yield "logits", case.logits, logits[0]
+        columns = slice(None) if self._vocabulary is None else self._vocabulary.ids
+        yield "logits", case.logits[:, columns], logits[0]
 
     def _run(self, feeds: dict[str, Any], length: int) -> tuple[FloatArray, FloatArray, list[npt.NDArray[Any]]]:
         """Run the onnxruntime dialect: last_hidden, logits, and rows [kv_heads, S, head_dim] of each layer."""

@@ -21,14 +21,14 @@ FinishReason = Literal["stop", "length"]
 class Answer:
     """One answer about one image, or about a pair; ``str(answer)`` is its text.
 
-    ``image`` is the path, the paths of a pair in order, or None for pixels without a file. ``confidence`` in 0…1 is
-    exp of the mean natural-log probability of the generated tokens under the model alone (temperature 1, without
-    constraint), put right by the bundle's table where it has one (`gmrt.runtime.confidence`). ``finish_reason`` is
-    ``stop`` when the model ended, a stop string came or a constraint was met, ``length`` when ``max_tokens`` cut the
-    answer off. ``tokens`` counts ``prompt`` (images included), ``reused`` (how many of these came from the cache) and
-    ``generated`` (an end token included). ``timings`` in milliseconds: ``load`` of the bundle, ``read`` and ``vision``
-    of the images (spent once per view), ``prefill`` and ``decode`` of this answer. ``model`` holds ``id``,
-    ``precision`` and ``provider``.
+    ``image`` is the path, the paths of a pair in order, or None for pixels without a file. ``confidence`` in 0…1 is exp
+    of the mean natural-log probability of the generated tokens under the model alone (temperature 1, without
+    constraint, among the words that the bundle's head can give), put right by the bundle's table where it has one
+    (`gmrt.runtime.confidence`). ``finish_reason`` is ``stop`` when the model ended, a stop string came or a constraint
+    was met, ``length`` when ``max_tokens`` cut the answer off. ``tokens`` counts ``prompt`` (images included),
+    ``reused`` (how many of these came from the cache) and ``generated`` (an end token included). ``timings`` in
+    milliseconds: ``load`` of the bundle, ``read`` and ``vision`` of the images (spent once per view), ``prefill`` and
+    ``decode`` of this answer. ``model`` holds ``id``, ``precision`` and ``provider``.
     ``strangeness`` is how unlike the calibration images the image is, above 1 for `unfamiliar` ones; None where the
     bundle cannot tell. ``value`` is the number of a scalar answer in its ``unit``, from the regression head, and None
     for an answer in words; there ``confidence`` is that of having understood what is measured. ``scene`` says what was

@@ -62,7 +62,8 @@ class Batch:
         prefill: Callable[[Decoder, View, Request], Prefilled],
         reply: Callable[[View, Request, Prefilled], Reply],
     ) -> None:
-        self._table, self._prefill, self._reply = bundle.table, prefill, reply
+        self._table, self._vocabulary = bundle.table, bundle.vocabulary
+        self._prefill, self._reply = prefill, reply
         self._eos = frozenset(bundle.manifest.prompt.eos_token_ids)
         self._bind = backend.bind
         self._cache = backend.new_cache(capacity, rows)
@@ -90,7 +91,8 @@ class Batch:
             constraint=job.request.constraint,
             eos=self._eos,
             max_tokens=job.request.max_tokens,
-            vocab_size=len(prefilled.logits),
+            columns=len(prefilled.logits),
+            vocabulary=self._vocabulary,
         )
         row = _Row(job.index, walk, self._reply(job.view, job.request, prefilled), perf_counter())
         row.choose(prefilled.logits)

@@ -19,7 +19,7 @@ import jinja2
 from tokenizers import Tokenizer
 
 from gmrt.runtime.embeddings import TokenTable, open_table
-from gmrt.runtime.errors import BundleError, BundleNotFoundError
+from gmrt.runtime.errors import BundleError, BundleNotFoundError, ConstraintError
 from gmrt.runtime.familiar import PIXEL_FEATURES, Familiarity, open_profiles
 from gmrt.runtime.fields import MANIFEST_NAME
 from gmrt.runtime.lexicon import Lexicon, read_lexicon, tag_tokens
@@ -29,6 +29,7 @@ from gmrt.runtime.onnx_scan import external_locations
 from gmrt.runtime.prompt import compile_template
 from gmrt.runtime.scalar import Scalars, read_scalars
 from gmrt.runtime.schema import Spelling, read_spelling
+from gmrt.runtime.vocabulary import Ids, Vocabulary, open_vocabulary
 
 _MAX_MANIFEST_BYTES = 16 << 20
 _CHUNK = 1 << 20
@@ -40,7 +41,7 @@ class Bundle:
 
     ``familiar`` tells images that are unlike those calibrated on; None where the bundle brings no profile of them.
     ``scalars`` is what it can measure; None where it has no regression head. ``locator`` finds places; None where the
-    decoder spells them.
+    decoder spells them. ``vocabulary`` says which words the head can give; None for all of them.
     """
 
     root: Path
@@ -51,20 +52,28 @@ class Bundle:
     familiar: Familiarity | None = None
     scalars: Scalars | None = None
     locator: Locator | None = None
+    vocabulary: Vocabulary | None = None
 
     def path(self, name: str) -> Path:
         """Where a file of the manifest lies."""
         return self.root / name
 
+    def tokens(self, columns: Ids) -> Ids:
+        """The token ids of columns of the logits."""
+        return columns if self.vocabulary is None else self.vocabulary.ids[columns]
+
     @cached_property
     def lexicon(self) -> Lexicon:
         """How the tokenizer spells locations, read when the first one is answered; raises `ConstraintError`."""
-        return read_lexicon(self.tokenizer)
+        lexicon = read_lexicon(self.tokenizer)
+        if self.vocabulary is not None and not self.vocabulary.holds(lexicon.tokens):
+            raise ConstraintError("this bundle's head lacks words of locations: export it again, or ask without points")
+        return lexicon
 
     @cached_property
     def spelling(self) -> Spelling:
         """The bytes of the tokenizer's tokens, read when the first schema is given; raises as `read_spelling` does."""
-        return read_spelling(self.tokenizer, self.manifest.prompt.eos_token_ids)
+        return read_spelling(self.tokenizer, self.manifest.prompt.eos_token_ids, self.vocabulary)
 
 
 def open_bundle(path: str | os.PathLike[str]) -> Bundle:
@@ -97,6 +106,14 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
             tokenizer, () if manifest.heads is None else manifest.heads.measures, counts=manifest.locator is not None
         ),
         locator=_open_locator(root, manifest, tokenizer),
+        vocabulary=None
+        if manifest.vocabulary is None
+        else open_vocabulary(
+            root / manifest.vocabulary,
+            columns=manifest.logits_size,
+            size=manifest.vocab_size,
+            needed=manifest.prompt.eos_token_ids,
+        ),
     )
 
 

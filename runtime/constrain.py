@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from gmrt.runtime.errors import ConstraintError
 from gmrt.runtime.image import FloatArray
 from gmrt.runtime.points import GRID
+from gmrt.runtime.vocabulary import Vocabulary
 
 YES_NO = ("yes", "no")
 NUMBERS = tuple(map(str, range(GRID)))
@@ -122,10 +123,19 @@ class Choice:
             self._ended = True
 
 
-def choice(texts: Sequence[str], *, prompt: str, tokenizer: Tokenizer, eos: Sequence[int], max_tokens: int) -> Choice:
+def choice(
+    texts: Sequence[str],
+    *,
+    prompt: str,
+    tokenizer: Tokenizer,
+    eos: Sequence[int],
+    max_tokens: int,
+    vocabulary: Vocabulary | None = None,
+) -> Choice:
     """Hold the answer to one of ``texts``, tokenised as they follow the rendered ``prompt``.
 
-    Raises `ConstraintError` as `spell` does, and for a text that needs more than ``max_tokens``.
+    Raises `ConstraintError` as `spell` does, for a text that needs more than ``max_tokens``, and for one that the head
+    cannot give (``vocabulary``; None: all words).
     """
     if isinstance(texts, str):
         raise ConstraintError(f'choices must be a list of texts, got the text {texts!r}: write ("{texts}", …)')
@@ -133,6 +143,11 @@ def choice(texts: Sequence[str], *, prompt: str, tokenizer: Tokenizer, eos: Sequ
     for text, tokens in zip(texts, sequences, strict=True):
         if len(tokens) > max_tokens:
             raise ConstraintError(f"the choice {text!r} takes {len(tokens)} tokens: raise max_tokens from {max_tokens}")
+        if vocabulary is not None and not vocabulary.holds(tokens):
+            raise ConstraintError(
+                f"the choice {text!r} needs words that were left out of this bundle's head: choose other words, or "
+                "export with a larger vocabulary"
+            )
     return Choice(texts, sequences, eos)
 
 

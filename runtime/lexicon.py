@@ -98,6 +98,12 @@ class Lexicon:
     longest_number: int
     longest_tag: int
 
+    @property
+    def tokens(self) -> frozenset[int]:
+        """Every token that a location may take."""
+        nodes = (*self.behind_tag.walk(), *self.behind_number.walk())
+        return frozenset(self.tags).union(*(node.children for node in nodes))
+
 
 def tag_tokens(tokenizer: Tokenizer) -> tuple[int, ...] | None:
     """The tokens of the tags in the order of `KINDS`, None for a tokenizer that lacks one of them."""

@@ -27,6 +27,7 @@ from gmrt.runtime.fields import (
     refusal,
 )
 from gmrt.runtime.image import ImageSpec
+from gmrt.runtime.outputs import check_heads, check_hidden, check_logits, check_places
 from gmrt.runtime.points import GRID
 from gmrt.runtime.profiles import Profile, capacities, chunk_size, read_profiles
 from gmrt.runtime.prompt import PromptLayout
@@ -212,6 +213,12 @@ class Manifest:
     locator: str | None = None
     confidence: Knots = ()
     profiles: tuple[Profile, ...] = ()
+    vocabulary: str | None = None
+
+    @property
+    def logits_size(self) -> int:
+        """Columns of the logits: all words of the table, or those that the file ``vocabulary`` lists."""
+        return self.vocab_size if self.vocabulary is None else int(self.decoder.outputs["logits"].axes[-1])
 
     @property
     def buckets(self) -> tuple[int, ...]:
@@ -236,6 +243,8 @@ class Manifest:
             components["heads"] = self.heads.to_dict()
         if self.locator is not None:
             components["locator"] = {"file": self.locator}
+        if self.vocabulary is not None:
+            components["vocabulary"] = {"file": self.vocabulary}
         if self.familiar is not None:
             components["familiar"] = self.familiar.to_dict()
         components |= {
@@ -319,6 +328,7 @@ def read_manifest(data: object) -> Manifest:
         locator=_component_file(components, "locator") if "locator" in components else None,
         confidence=_knots(data.get("confidence", [])),
         profiles=read_profiles(data),
+        vocabulary=_component_file(components, "vocabulary") if "vocabulary" in components else None,
     )
     _check_consistent(manifest)
     return manifest
@@ -329,16 +339,17 @@ def _check_consistent(manifest: Manifest) -> None:
     graphs = [graph.file for graph in (manifest.vision, manifest.decoder, manifest.heads) if graph is not None]
     known = manifest.familiar
     profiles = () if known is None else (known.embeddings.file, known.pixels.file)
-    tables = (manifest.embeddings.file, manifest.embeddings.scale, manifest.locator)
+    tables = (manifest.embeddings.file, manifest.embeddings.scale, manifest.locator, manifest.vocabulary)
     parts = (*tables, manifest.tokenizer, manifest.template, *profiles)
     for name in (*graphs, *parts):
         if name is not None and name not in manifest.files:
             raise BundleError(f"{MANIFEST_NAME}: {name} is used but has no entry under files: export the bundle again")
     if manifest.heads is not None:
-        _check_heads(manifest.heads, manifest)
+        check_heads(manifest.heads, manifest)
     if manifest.locator is not None:
-        _check_hidden(manifest, "a locator")
-        _check_places(manifest)
+        check_hidden(manifest, "a locator")
+        check_places(manifest)
+    check_logits(manifest)
     if manifest.target == "tensorrt" and (not manifest.chunk or manifest.buckets[-1] < manifest.cache.max_length):
         raise BundleError(
             f"{MANIFEST_NAME}: a bundle for tensorrt needs profiles of its decoder up to {manifest.cache.max_length} "
@@ -357,46 +368,6 @@ def _check_consistent(manifest: Manifest) -> None:
             raise BundleError(f"{MANIFEST_NAME}: prompt names token {token} of {manifest.vocab_size}")
     if not manifest.prompt.eos_token_ids or manifest.prompt.max_images < 1:
         raise BundleError(f"{MANIFEST_NAME}: prompt needs an end token and at least one image")
-
-
-def _check_hidden(manifest: Manifest, reader: str) -> None:
-    """Refuse a decoder that does not give the hidden state that one of the heads reads."""
-    found = manifest.decoder.outputs.get("last_hidden")
-    if found is None or found.dtype != "float32" or found.axes[-1:] != (manifest.hidden_size,):
-        raise BundleError(
-            f"{MANIFEST_NAME}: components.decoder.outputs needs last_hidden, float32 and {manifest.hidden_size} wide, "
-            f"for {reader}: export the bundle again"
-        )
-
-
-def _check_places(manifest: Manifest) -> None:
-    """Refuse a tower that does not tell a locator what is where."""
-    found = manifest.vision.outputs.get("image_places")
-    sizes = () if found is None else tuple(axis for axis in found.axes[1:] if isinstance(axis, int) and axis > 0)
-    if found is None or found.dtype != "float32" or len(found.axes) != 4 or len(sizes) != 3 or sizes[1] != sizes[2]:
-        raise BundleError(
-            f"{MANIFEST_NAME}: components.vision.outputs needs image_places, float32 [batch, P, G, G], for a locator: "
-            "export the bundle again"
-        )
-
-
-def _check_heads(heads: HeadsSpec, manifest: Manifest) -> None:
-    """Refuse a head that does not take what the decoder gives, or that answers other than its measures."""
-    names = [measure.name for measure in heads.measures]
-    if not names or len(set(names)) != len(names):
-        raise BundleError(f"{MANIFEST_NAME}: components.heads needs measures of different names, got {names}")
-    _check_hidden(manifest, f"{len(names)} measures")
-    wanted = {
-        "heads.inputs": (heads.inputs, "last_hidden", manifest.hidden_size),
-        "heads.outputs": (heads.outputs, "values", len(names)),
-    }
-    for where, (tensors, name, width) in wanted.items():
-        found = tensors.get(name)
-        if found is None or found.dtype != "float32" or found.axes[-1:] != (width,):
-            raise BundleError(
-                f"{MANIFEST_NAME}: components.{where} needs {name}, float32 and {width} wide, for "
-                f"{len(names)} measures: export the bundle again"
-            )
 
 
 def _file_entry(name: str, entry: object) -> FileEntry:

@@ -10,7 +10,7 @@ on the same bandwidth, they are too careful. No number here was measured on a bo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gmrt.runtime.boards import Board
 from gmrt.runtime.manifest import Manifest
@@ -177,5 +177,5 @@ def workload_of(manifest: Manifest) -> Workload | None:
             cache.head_dim,
             manifest.hidden_size,
         ):
-            return load
+            return replace(load, decoder=replace(decoder, vocabulary=manifest.logits_size))
     return None

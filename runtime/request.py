@@ -183,7 +183,14 @@ def _constraint(
     if options.schema is not None:
         return SchemaGuard(bundle.spelling, options.schema, eos)
     if options.texts is not None:
-        held = choice(options.texts, prompt=prompt.text, tokenizer=tokenizer, eos=eos, max_tokens=budget)
+        held = choice(
+            options.texts,
+            prompt=prompt.text,
+            tokenizer=tokenizer,
+            eos=eos,
+            max_tokens=budget,
+            vocabulary=bundle.vocabulary,
+        )
         counting = None if bundle.scalars is None or not options.number else bundle.scalars.counting
         return held if counting is None else ScalarGuard(counting, eos, otherwise=held)
     if options.points and locator is not None:

@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 
 from gmrt.runtime.errors import ConstraintError, MissingExtraError, TruncatedError
 from gmrt.runtime.image import FloatArray
+from gmrt.runtime.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
@@ -166,8 +167,8 @@ class Spelling:
     added: frozenset[int]
 
 
-def read_spelling(tokenizer: Tokenizer, eos: Sequence[int]) -> Spelling:
-    """Read the bytes of a tokenizer's tokens; takes about 0.2 s.
+def read_spelling(tokenizer: Tokenizer, eos: Sequence[int], vocabulary: Vocabulary | None = None) -> Spelling:
+    """Read the bytes of a tokenizer's tokens, of those in ``vocabulary`` where one is given; takes about 0.2 s.
 
     Raises `MissingExtraError` without llguidance, `ConstraintError` for a tokenizer that it cannot read.
     """
@@ -182,9 +183,13 @@ def read_spelling(tokenizer: Tokenizer, eos: Sequence[int]) -> Spelling:
     try:
         read = LLTokenizer(tokenizer.to_str(), eos_token=list(eos), slices=[])
         tokens = tuple(read.decode_bytes([id_]) for id_ in range(read.vocab_size))
+        special = sorted(added | set(eos))
+        if vocabulary is not None:  # a token that spells nothing is never asked for
+            tokens = tuple(spelled if vocabulary.holds([id_]) else b"" for id_, spelled in enumerate(tokens))
+            read = LLTokenizer(TokenizerWrapper(_Greedy(eos[0], tokens, special, read)), eos_token=list(eos), slices=[])
         # Its own way to tokenise what is certain runs the normaliser, which may alter it (lower case, a space before
         # a number); the longest tokens that spell the bytes alter nothing.
-        greedy = _Greedy(eos[0], tokens, sorted(added | set(eos)), read)
+        greedy = _Greedy(eos[0], tokens, special, read)
         return Spelling(LLTokenizer(TokenizerWrapper(greedy), eos_token=list(eos), slices=[]), tokens, added)
     except ValueError as error:
         raise ConstraintError(

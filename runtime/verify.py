@@ -63,7 +63,7 @@ def verify_bundle(path: str | os.PathLike[str], *, provider: str = "cpu") -> Ver
     for case in _golden_cases(bundle.manifest):
         image = backend.encode(case.pixels(bundle.manifest.image)[None]).embeds[0]
         found = replay(bundle, backend, image, case.question, case.answer)
-        hits = found.logits.argmax(axis=-1) == np.asarray(case.top)
+        hits = bundle.tokens(found.logits.argmax(axis=-1)) == np.asarray(case.top)
         firm += sum(case.firm) + len(case.values)
         matched += int(hits[np.asarray(case.firm, dtype=np.bool_)].sum())
         if case.values:
@@ -104,18 +104,19 @@ def golden_pixels(seed: int, spec: ImageSpec) -> FloatArray:
     return prepare((bits & np.uint64(255)).astype(np.uint8).reshape(_COARSE, _COARSE, 3), spec)
 
 
-def golden_case(seed: int, question: str, answer: Sequence[int], logits: FloatArray) -> GoldenCase:
+def golden_case(bundle: Bundle, seed: int, question: str, answer: Sequence[int], logits: FloatArray) -> GoldenCase:
     """Make a golden case, without numbers, of an answer and the logits [len(answer) + 1, V] around its tokens."""
     second, first = np.partition(logits, -2, axis=-1)[:, -2:].T
     firm = first - second > _FIRM * logits.std(axis=-1)
-    top = tuple(int(token) for token in logits.argmax(axis=-1))
+    top = tuple(int(token) for token in bundle.tokens(logits.argmax(axis=-1)))
     return GoldenCase(seed, question, tuple(answer), top, tuple(bool(f) for f in firm))
 
 
 class Replay(NamedTuple):
     """What a bundle says before each token of an answer and behind the last.
 
-    ``logits`` float32 [n, V], ``values`` float32 [n, K]: every number of the regression head, none without a head.
+    ``logits`` float32 [n, V] of the words that the head can give (`Bundle.tokens`), ``values`` float32 [n, K]: every
+    number of the regression head, none without a head.
     ``hidden`` float32 [n, D] is what a head reads, [n, 0] where there is none.
     """
 

@@ -44,6 +44,14 @@ def export(
     cache: Annotated[
         Cache, typer.Option(help="How keys and values are kept; int8 takes a quarter and needs a newer onnxruntime.")
     ] = "float",
+    words: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Keep only N words in the head, those of answers first: less to read for every token. All by default.",
+        ),
+    ] = None,
     output: OutputOption = None,
     seed: SeedOption = 0,
 ) -> None:
@@ -68,6 +76,7 @@ def export(
             calibration=calibration,
             bounds=bounds,
             cache=cache,
+            words=words,
             seed=seed,
             progress=progress,
         )

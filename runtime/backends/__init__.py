@@ -36,6 +36,7 @@ class Decoder(Protocol):
     is where `step` leaves its result; both are overwritten by every step. ``cache`` is advanced by `prefill` and
     `step`, and may be truncated or restored between calls. ``last_hidden`` float32 [batch, n, D] is what the logits of
     the latest `prefill` were computed from, a new array each time; None where the bundle has no head to read it.
+    V is the number of words that the bundle's head can give (`Manifest.logits_size`).
     """
 
     cache: KVCache

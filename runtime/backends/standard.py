@@ -113,7 +113,7 @@ class StandardDecoder:
         self.cache: KVCache = cache
         self._cache = cache
         self.embeds: FloatArray = np.zeros((batch, 1, manifest.hidden_size), np.float32)
-        self.logits: FloatArray = np.zeros((batch, 1, manifest.vocab_size), np.float32)
+        self.logits: FloatArray = np.zeros((batch, 1, manifest.logits_size), np.float32)
         self.last_hidden: FloatArray | None = None
         self._reads_hidden = manifest.heads is not None or manifest.locator is not None
         self._ort, self._session, self._chunk = ort, session, manifest.chunk
