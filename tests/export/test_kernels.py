@@ -181,4 +181,6 @@ def test_transformer_tower_at_1024_tokens_is_integer(tmp_path: Path) -> None:
     assert found.stray == 0
     # Queries and keys, weights and values: 1024 · 1024 · 768 each.
     largest = found.float_products[0]
+    # As codes of the record's ranges: a weight alone would be made into blocks, which are integer too and slower.
+    assert found.nodes["MatMulIntegerToFloat"] == 6
     assert (largest.op, largest.macs) == ("MultiHeadAttention", 2 * 1024 * 1024 * 768)
