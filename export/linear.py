@@ -18,7 +18,8 @@ FloatArray = npt.NDArray[np.float32]
 Linear = Callable[[GraphBuilder, str, ir.Value, FloatArray, FloatArray | None], ir.Value]
 
 HEAD_ROWS = 32_768
-"""Words that one product of a decoder's head gives, for TensorRT: on an Orin Nano it finds no scratch memory for 150 000."""
+"""Words that one product of a decoder's head gives for TensorRT, which finds no scratch memory for 150 000 on an Orin
+Nano."""
 
 _PART = ":"
 

@@ -23,6 +23,8 @@ from typing import Literal, NamedTuple
 
 import typer
 
+from gmrt.runtime.files import sync
+
 NAME = ".gmrt-watch.jsonl"
 _PART = ".gmrt-watch.partial"
 """The one temporary name in a folder: the journal's lock leaves one writer, so a next run finds what this one left."""
@@ -58,7 +60,7 @@ class Journal:
         try:
             _lock(self._file, folder)
             if fresh:
-                sync_folder(folder)
+                sync(folder)
             (folder / _PART).unlink(missing_ok=True)
             self._read()
         except BaseException:
@@ -104,7 +106,7 @@ class Journal:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
             raise
-        sync_folder(self.folder)
+        sync(self.folder)
 
     def _append(self, name: str, source: Source, state: State, *, sync: bool) -> None:
         line = json.dumps({"image": name, "bytes": source.bytes, "mtime_ns": source.mtime_ns, "state": state}) + "\n"
@@ -139,15 +141,6 @@ class Journal:
             with suppress(ValueError, KeyError, TypeError):
                 entry = json.loads(line)
                 self._count(entry["image"], Source(entry["bytes"], entry["mtime_ns"]), entry["state"])
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring a folder's names to the storage."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _lock(file: int, folder: Path) -> None:
