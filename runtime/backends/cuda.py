@@ -145,7 +145,7 @@ class TensorRTEngine:
         import tensorrt as trt
 
         self._device, self._plan = device, plan
-        self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))  # type: ignore[attr-defined, unused-ignore]
+        self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
         self._engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
         if self._engine is None:
             raise ProviderError(f"{plan}: TensorRT cannot read this engine: delete its folder and run gmrt build again")
