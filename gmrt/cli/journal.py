@@ -23,8 +23,6 @@ from typing import Literal, NamedTuple
 
 import typer
 
-from gmrt.runtime.files import sync
-
 NAME = ".gmrt-watch.jsonl"
 _PART = ".gmrt-watch.partial"
 """The one temporary name in a folder: the journal's lock leaves one writer, so a next run finds what this one left."""
@@ -51,6 +49,8 @@ class Journal:
     """
 
     def __init__(self, folder: Path) -> None:
+        from gmrt.runtime.files import sync
+
         self.folder = folder
         self._path = folder / NAME
         self._settled: dict[str, tuple[Source, State]] = {}
@@ -95,6 +95,8 @@ class Journal:
 
     def publish(self, path: Path, content: str) -> None:
         """Write a file of the folder, steps 1 to 3 above; leaves nothing behind when it raises OSError."""
+        from gmrt.runtime.files import sync
+
         part = self.folder / _PART
         try:
             with part.open("w", encoding="utf-8") as file:

@@ -171,7 +171,7 @@ def test_doctor_refuses_two_distributions(gmrt: Callable, bundle: Path, monkeypa
 
 
 def test_doctor_says_how_int8_runs_here(gmrt: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards against a slower mode that is announced for a bundle which is fitted to this CPU, as the shipped one is."""
+    """Guards against a slower mode that is announced for a bundle which is fitted to this CPU, as the shipped is."""
     shipped = bundles.verify(SHIPPED)
     plain = replace(shipped, vision=replace(shipped.vision, fits_16_bits=False))
     for saturates, found, words in ((True, shipped, "fast mode"), (True, plain, "slower"), (False, plain, "")):
