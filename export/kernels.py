@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from gmrt.export.linear import whole_layer
 from gmrt.export.precision import Limit
 from gmrt.runtime.backends.ort import session_options
 from gmrt.runtime.bundle import Bundle
@@ -172,7 +173,7 @@ def failed_kernels(
     """
     failed = []
     for graph in kernels:
-        meant = [product for product in graph.products if product.weighted and product.name not in planned]
+        meant = [product for product in graph.products if product.weighted and whole_layer(product.name) not in planned]
         total = sum(product.macs for product in meant)
         integer = sum(product.macs for product in meant if product.integer) / total if total else 1.0
         if integer < least.value:

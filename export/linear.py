@@ -17,6 +17,12 @@ FloatArray = npt.NDArray[np.float32]
 # (graph, name, x [..., K], weight [N, K], bias [N] or None) -> [..., N]
 Linear = Callable[[GraphBuilder, str, ir.Value, FloatArray, FloatArray | None], ir.Value]
 
+HEAD_ROWS = 32_768
+"""Words that one product of a decoder's head gives for TensorRT, which finds no scratch memory for 150 000 on an Orin
+Nano."""
+
+_PART = ":"
+
 # (graph, name, x [B, K, rows, columns], weight [N, K / groups, ...], bias [N], ONNX attributes) -> [B, N, ...]
 Convolution = Callable[[GraphBuilder, str, ir.Value, FloatArray, FloatArray, Mapping[str, Any]], ir.Value]
 
@@ -41,24 +47,35 @@ def float_convolution(dtype: str) -> Convolution:
     return write
 
 
-def float_linear(dtype: str, between: str | None = None) -> Linear:
+def float_linear(dtype: str, between: str | None = None, *, most: int | None = None) -> Linear:
     """Write linear layers as MatMul (+ Add) with weights of ``dtype``.
 
     ``between`` is the type of what comes and goes, and of the bias, where it is another one: the product stands
-    between casts then.
+    between casts then. A layer of more than ``most`` outputs is several products of at most so many, joined.
     """
     outside = between or dtype
 
     def write(graph: GraphBuilder, name: str, x: ir.Value, weight: FloatArray, bias: FloatArray | None) -> ir.Value:
-        product = graph.op(
-            "MatMul", name, graph.convert(x, outside, dtype), graph.constant(f"{name}.weight", weight.T.astype(dtype))
-        )
+        x = graph.convert(x, outside, dtype)
+        size = most or len(weight)
+        starts = range(0, len(weight), size)
+        names = [name if len(starts) == 1 else f"{name}{_PART}{start // size}" for start in starts]
+        parts = [
+            graph.op("MatMul", part, x, graph.constant(f"{part}.weight", weight[start : start + size].T.astype(dtype)))
+            for part, start in zip(names, starts, strict=True)
+        ]
+        product = parts[0] if len(parts) == 1 else graph.op("Concat", name, *parts, axis=-1)
         y = graph.convert(product, dtype, outside)
         if bias is None:
             return y
         return graph.op("Add", f"{name}.biased", y, graph.constant(f"{name}.bias", bias.astype(outside)))
 
     return write
+
+
+def whole_layer(name: str) -> str:
+    """The layer that a product belongs to, where `float_linear` has written it in parts."""
+    return name.partition(_PART)[0]
 
 
 def block_linear(bits: int, made: Mapping[str, Blocks] | None = None) -> Linear:

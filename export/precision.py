@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from gmrt.export.linear import Linear, block_linear, float_linear
+from gmrt.export.linear import HEAD_ROWS, Linear, block_linear, float_linear
 from gmrt.runtime.errors import GmrtError
 from gmrt.runtime.manifest import Precision, Target
 
@@ -194,10 +194,10 @@ _STATIC_LIMITS = replace(
 _HALF_PRODUCTS = "float16 products and cache; norms, rotation, softmax, activations and residual sums float32"
 
 STANDARD: Mapping[Precision, Recipe] = {
-    "fp32": RECIPES["fp32"],
+    "fp32": replace(RECIPES["fp32"], head=float_linear("float32", most=HEAD_ROWS)),
     "fp16": Recipe(
         linear=float_linear("float16", "float32"),
-        head=float_linear("float16", "float32"),
+        head=float_linear("float16", "float32", most=HEAD_ROWS),
         activations="float16",
         table="float16",
         integer_tower=False,
@@ -211,7 +211,7 @@ STANDARD: Mapping[Precision, Recipe] = {
     ),
     "int8": Recipe(
         linear=float_linear("float32"),
-        head=float_linear("float32"),
+        head=float_linear("float32", most=HEAD_ROWS),
         activations="float16",
         table="int8",
         integer_tower=True,

@@ -19,7 +19,7 @@ import onnx_ir as ir
 
 from gmrt.calibration.record import Record, TensorRange
 from gmrt.export.decoder import DecoderSpec, FloatArray, Weights
-from gmrt.export.linear import float_linear
+from gmrt.export.linear import HEAD_ROWS, float_linear
 from gmrt.export.smooth import DOWN, GATE_UP, O_PROJ, QKV, smooth
 from gmrt.export.standard import build_standard_decoder
 from gmrt.export.static import StaticLayers
@@ -72,9 +72,8 @@ def static_decoder(
     """The decoder with W8A8 products, smoothed with strength ``alpha`` or not at all."""
     made, seen = (weights, absmax) if alpha is None else smooth(weights, absmax, spec.layers, alpha)
     static = StaticLayers(decoder_ranges(seen, spec.layers))
-    return build_standard_decoder(
-        spec, made, rope, linear=static.linear, head=float_linear("float16", "float32"), product="float16"
-    )
+    head = float_linear("float16", "float32", most=HEAD_ROWS)
+    return build_standard_decoder(spec, made, rope, linear=static.linear, head=head, product="float16")
 
 
 def decoder_ranges(absmax: Mapping[str, FloatArray], layers: int) -> dict[str, TensorRange]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shlex
 import shutil
 import subprocess
@@ -22,6 +21,7 @@ from typing import Any
 
 from gmrt.runtime.errors import BundleError, ProviderError
 from gmrt.runtime.fields import MANIFEST_NAME
+from gmrt.runtime.files import sync
 from gmrt.runtime.manifest import ENGINES, Manifest
 
 PLAN, RECORD = "engine.plan", "engine.json"
@@ -119,15 +119,18 @@ def trtexec_line(root: Path, job: EngineJob) -> str:
 
 
 def find_engine(root: Path, job: EngineJob, device: Device) -> Path:
-    """Where the engine for this device lies.
+    """Where an engine for this device lies; the workspace that it was built with makes no difference to its use.
 
     Raises `ProviderError` with the one command that helps: when there is none, or only for another version of
     TensorRT, another GPU, another export of the bundle or other shapes.
     """
-    folder = root / ENGINES / job.fingerprint(device)
-    if (folder / PLAN).is_file() and _record(folder) == job.record(device):
-        return folder / PLAN
-    reasons = [reason for other in _folders(root) if (reason := _mismatch(_record(other), job.record(device)))]
+    wanted = job.record(device)
+    found = {folder: _record(folder) for folder in _folders(root)}
+    for folder, record in found.items():
+        fits = record is not None and {**record, "workspace": 0} == {**wanted, "workspace": 0}
+        if fits and (folder / PLAN).is_file():
+            return folder / PLAN
+    reasons = [reason for record in found.values() if (reason := _mismatch(record, wanted))]
     why = f"the one there is for {reasons[0]}" if reasons else "none has been built"
     raise ProviderError(f"no engine of {job.name} for this device, {why}: run gmrt build {shlex.quote(str(root))}")
 
@@ -142,7 +145,7 @@ def _mismatch(found: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> str
         return f"a GPU of compute capability {found.get('capability')} and this is {wanted['capability']}"
     if found.get("sha256") != wanted["sha256"]:
         return "another export of the bundle"
-    return "other shapes or another workspace"
+    return "other shapes"
 
 
 def _folders(root: Path) -> list[Path]:
@@ -167,17 +170,12 @@ def this_device() -> Device:
             "TensorRT is not installed: on a Jetson it comes with JetPack (sudo apt install nvidia-jetpack), and a "
             "virtual environment sees it when made with python3 -m venv --system-site-packages (docs/jetson.md)"
         ) from None
-    try:
-        from cuda.bindings import driver
-    except ImportError:
-        raise ProviderError(
-            "cuda-python is not installed: pip install cuda-python, of the version of CUDA here"
-        ) from None
-    if driver.cuInit(0)[0] != driver.CUresult.CUDA_SUCCESS:
-        raise ProviderError("CUDA finds no GPU here: build engines on the device that will run them")
-    kinds = driver.CUdevice_attribute
-    parts = (kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)
-    numbers = [driver.cuDeviceGetAttribute(part, 0)[1] for part in parts]
+    from gmrt.runtime.backends.cuda import import_cuda
+
+    cuda = import_cuda()
+    kinds = cuda.cudaDeviceAttr
+    parts = (kinds.cudaDevAttrComputeCapabilityMajor, kinds.cudaDevAttrComputeCapabilityMinor)
+    numbers = [cuda.cudaDeviceGetAttribute(part, 0)[1] for part in parts]
     return Device(str(trt.__version__), ".".join(map(str, numbers)))
 
 
@@ -205,11 +203,11 @@ def build_engine(
         }
         _run(job, task, progress, command or (sys.executable, "-m", "gmrt.runtime.enginebuild"))
         (part / RECORD).write_text(json.dumps(job.record(device), indent=1) + "\n", encoding="utf-8")
-        _sync(part / RECORD)
-        _sync(part)
+        sync(part / RECORD)
+        sync(part)
         shutil.rmtree(folder, ignore_errors=True)  # one whose record does not fit
         part.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder / PLAN
@@ -235,11 +233,3 @@ def _run(job: EngineJob, task: Mapping[str, Any], progress: Progress, command: S
         )
     if process.returncode != 0 or not Path(task["plan"]).is_file():
         raise ProviderError(f"{job.name}: TensorRT built no engine of {job.onnx}; what it said stands above")
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

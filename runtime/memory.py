@@ -22,10 +22,15 @@ BASELINE = 128_000_000
 """Python, numpy, tokenizers, onnxruntime and GDAL once they have worked, in bytes: measured with a bundle of 0.4 MB and
 an image of 64 px (Linux x86-64, Python 3.11, onnxruntime 1.31)."""
 
-_FACTORS = {"int8": (1.17, 1.35), "int4": (1.17, 1.35), "fp32": (1.25, 1.35), "fp16": (3.2, 3.4)}
+_Factors = Mapping[str, tuple[float, float]]
+_DECODERS: _Factors = {"int8": (1.65, 1.85), "int4": (1.52, 1.82), "fp32": (1.4, 1.61), "fp16": (2.27, 3.34)}
+_TOWERS: _Factors = {"int8": (2.2, 2.2), "int4": (2.2, 2.2), "fp32": (1.08, 1.15), "fp16": (3.34, 3.59)}
 """Memory over file size of a graph, once it is loaded and while it is, on the CPU: kernels keep weights in an order of
-their own, which takes copies, and half precision is widened besides. Measured with onnxruntime 1.31, arena off, on
-decoders of 137 MB in 8-bit blocks (160 MB, and 185 at the peak), 107 MB in fp32 (134) and 54 MB in fp16 (172)."""
+their own, which takes copies, and half precision is widened besides. Measured with onnxruntime 1.31, arena off, on the
+graphs of edge-256m: decoders of 89 to 515 MiB, towers of 93 to 358 MiB."""
+
+_TOKENIZER = 7.0
+"""Memory over file size of a tokenizer: 24 MiB for the 3.4 MiB of edge-256m's 49 152 words."""
 
 _TOWER_FLOATS = 64
 """Numbers of 4 bytes that a tower holds at once for each pixel of its input (docs/memory.md)."""
@@ -54,7 +59,7 @@ def parse_size(size: str | int) -> int:
 class MemoryPlan:
     """Bytes by component.
 
-    ``stored`` are the sizes of the files of each part of the bundle, ``factors`` what a graph takes in memory over its
+    ``stored`` are the sizes of the files of each part of the bundle, ``factors`` what a part takes in memory over its
     size, once loaded and while it is. ``images`` are the pixels of one prompt at the
     model's size while they are resized and normalised, ``workspace`` what the tower (for one prompt's images) or the
     decoder (for its tokens) holds while it runs, the larger of the two; ``prefixes`` is the store of image prefixes.
@@ -62,7 +67,7 @@ class MemoryPlan:
     """
 
     stored: Mapping[str, int]
-    factors: tuple[float, float]
+    factors: Mapping[str, tuple[float, float]]
     workspace: int
     images: int
     prefixes: int
@@ -74,15 +79,15 @@ class MemoryPlan:
     @property
     def weights(self) -> int:
         """Graphs and tables in memory, at the moment of loading when they take the most."""
-        graphs = {name: size for name, size in self.stored.items() if name != "embeddings"}
-        load = max((int(size * (self.factors[1] - self.factors[0])) for size in graphs.values()), default=0)
+        sizes = ((self.stored[name], *factors) for name, factors in self.factors.items() if name in self.stored)
+        load = max((int(size * (most - loaded)) for size, loaded, most in sizes), default=0)
         return sum(self.loaded.values()) + max(0, load - self.workspace - self.images)
 
     @property
     def loaded(self) -> dict[str, int]:
         """Bytes of each part once it is loaded; of the token table, which is mapped, only the pages that are read."""
         return {
-            name: min(size, self.table_pages) if name == "embeddings" else int(size * self.factors[0])
+            name: min(size, self.table_pages) if name == "embeddings" else int(size * self.factors.get(name, (1, 1))[0])
             for name, size in self.stored.items()
         }
 
@@ -98,10 +103,10 @@ class MemoryPlan:
     def peak(self, capacity: int | None = None) -> int:
         """The predicted peak of the process in bytes, at a cache of ``capacity`` tokens, by default the usual one.
 
-        The store of prefixes is empty in a process that looks at one image, and is left out.
+        The store of prefixes holds one, that of the images looked at.
         """
         cache = self.cache(self.usual_capacity if capacity is None else capacity)
-        return BASELINE + self.weights + self.workspace + self.images + cache
+        return BASELINE + self.weights + self.workspace + self.images + self.cache(self.image_tokens) + cache
 
     def capacity_within(self, limit: int | None) -> int:
         """Return the largest cache capacity in tokens that fits ``limit`` bytes, at most the model's own.
@@ -134,7 +139,11 @@ def plan_memory(manifest: Manifest, *, prefixes: int, images: int | None = None)
     prefill = 4 * _DECODER_FLOATS * tokens * manifest.hidden_size
     return MemoryPlan(
         stored=_stored(manifest),
-        factors=_FACTORS[manifest.precision],
+        factors={
+            "decoder": _DECODERS[manifest.precision],
+            "vision": _TOWERS[manifest.precision],
+            "tokenizer": (_TOKENIZER, _TOKENIZER),
+        },
         workspace=max(4 * _TOWER_FLOATS * pixels, prefill),
         images=3 * 4 * 3 * pixels,
         prefixes=prefixes,
@@ -151,9 +160,11 @@ def _stored(manifest: Manifest) -> dict[str, int]:
     table = (manifest.embeddings.file, manifest.embeddings.scale)
     sizes: dict[str, int] = {}
     for name, entry in manifest.files.items():
-        if name in (manifest.tokenizer, manifest.template):
+        if name == manifest.template:
             continue
-        if name in table:
+        if name == manifest.tokenizer:
+            part = "tokenizer"
+        elif name in table:
             part = "embeddings"
         else:
             part = next((key for key, graph in graphs.items() if graph and name.startswith(graph.file)), "other")

@@ -61,8 +61,8 @@ def load(
 ) -> Model:
     """Load a bundle, the shipped one without a path.
 
-    ``provider`` is cpu or cuda. ``max_memory`` (``"2GiB"`` or bytes) is a limit on what the bundle takes beside the
-    interpreter and its libraries; it bounds the KV cache too.
+    ``provider`` is cpu, cuda or tensorrt. ``max_memory`` (``"2GiB"`` or bytes) is a limit on what the bundle takes
+    beside the interpreter and its libraries; it bounds the KV cache too.
 
     Raises `BundleNotFoundError` and `BundleError` for a bundle that is not there or not whole, `ProviderError` for a
     provider that cannot be had, `MemoryLimitError` before anything large is loaded.

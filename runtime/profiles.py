@@ -62,6 +62,12 @@ def chunk_size(profiles: Sequence[Profile]) -> int:
     return min(longest.values(), default=0)
 
 
+def asked_size(profiles: Sequence[Profile]) -> int:
+    """The most positions whose logits one prefill returns, at every capacity; `ASKED` where no profile says it."""
+    sizes = [p.shapes["logits_at"][2][1] for p in profiles if "logits_at" in p.shapes and p.name.startswith("prefill")]
+    return min(sizes, default=ASKED)
+
+
 def decoder_profiles(
     buckets: Sequence[int], *, layers: int, kv_heads: int, head_dim: int, hidden: int
 ) -> list[Profile]:

@@ -7,13 +7,16 @@ import platform
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
 import gmrt
 from gmrt.cli.options import BundleOption, FormatOption
 from gmrt.runtime.errors import GmrtError
+
+if TYPE_CHECKING:
+    from gmrt.runtime.manifest import Manifest
 
 # What the int8 kernels use when it is there, by the name that Linux gives it in /proc/cpuinfo.
 _INT8_FEATURES = {
@@ -99,7 +102,7 @@ def _onnxruntime() -> Check:
     from gmrt.runtime.backends.machine import int8_products_saturate
 
     providers = ", ".join(onnxruntime.get_available_providers())
-    sums = "overflow 16 bits here, so int8 runs in a slower, exact mode" if int8_products_saturate() else "are exact"
+    sums = "are exact up to 16 bits here, which a bundle may be fitted to" if int8_products_saturate() else "are exact"
     return Check("onnxruntime", "ok", f"{found[0]}; {providers}; sums of 8-bit products {sums}")
 
 
@@ -175,6 +178,18 @@ def _bundle(path: Path | None) -> Check:
     except GmrtError as error:
         return Check("bundle", "wrong", str(error))
     detail = f"{manifest.name} {manifest.id}, {manifest.precision}; every file has its hash"
+    detail += _speed(manifest)
     if manifest.familiar is None:
         detail += "; no profile of what it was calibrated on, so it flags no image as unfamiliar"
     return Check("bundle", "ok", detail)
+
+
+def _speed(manifest: Manifest) -> str:
+    """How the sums of an int8 tower run here, where the kernels add them up in 16 bits."""
+    from gmrt.runtime.backends.machine import int8_products_saturate
+
+    if manifest.precision not in ("int8", "int4") or manifest.target == "tensorrt" or not int8_products_saturate():
+        return ""
+    if manifest.vision.fits_16_bits:
+        return "; its tower's sums fit the 16 bits of this CPU, so it runs in the fast mode"
+    return "; its tower's sums pass the 16 bits of this CPU, so it runs in a slower, exact mode: export it again"

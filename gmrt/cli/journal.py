@@ -49,6 +49,8 @@ class Journal:
     """
 
     def __init__(self, folder: Path) -> None:
+        from gmrt.runtime.files import sync
+
         self.folder = folder
         self._path = folder / NAME
         self._settled: dict[str, tuple[Source, State]] = {}
@@ -58,7 +60,7 @@ class Journal:
         try:
             _lock(self._file, folder)
             if fresh:
-                sync_folder(folder)
+                sync(folder)
             (folder / _PART).unlink(missing_ok=True)
             self._read()
         except BaseException:
@@ -93,6 +95,8 @@ class Journal:
 
     def publish(self, path: Path, content: str) -> None:
         """Write a file of the folder, steps 1 to 3 above; leaves nothing behind when it raises OSError."""
+        from gmrt.runtime.files import sync
+
         part = self.folder / _PART
         try:
             with part.open("w", encoding="utf-8") as file:
@@ -104,7 +108,7 @@ class Journal:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
             raise
-        sync_folder(self.folder)
+        sync(self.folder)
 
     def _append(self, name: str, source: Source, state: State, *, sync: bool) -> None:
         line = json.dumps({"image": name, "bytes": source.bytes, "mtime_ns": source.mtime_ns, "state": state}) + "\n"
@@ -139,15 +143,6 @@ class Journal:
             with suppress(ValueError, KeyError, TypeError):
                 entry = json.loads(line)
                 self._count(entry["image"], Source(entry["bytes"], entry["mtime_ns"]), entry["state"])
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring a folder's names to the storage."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _lock(file: int, folder: Path) -> None:

@@ -47,6 +47,7 @@ def plan(
         ("loading", None, predicted.weights - sum(loaded.values())),
         ("workspace", None, predicted.workspace),
         (f"images ({images})", None, predicted.images),
+        ("image prefix", None, predicted.cache(predicted.image_tokens)),
         (f"KV cache ({capacity} tokens)", None, predicted.cache(capacity)),
     ]
     peak = predicted.peak()

@@ -87,7 +87,9 @@ def create_backend(bundle: Bundle, provider: str) -> Backend:
     if provider not in PROVIDERS:
         raise ProviderError(f"unknown provider {provider!r}: choose one of {', '.join(PROVIDERS)}")
     if provider == "tensorrt":
-        raise ProviderError("TensorRT engines come with a later version of gmrt: use the provider cpu or cuda")
+        from gmrt.runtime.backends.tensorrt import open_tensorrt
+
+        return open_tensorrt(bundle)
     if bundle.manifest.target == "tensorrt":
         from gmrt.runtime.backends.standard import StandardBackend
 

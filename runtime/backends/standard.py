@@ -3,11 +3,13 @@
 The cache is one buffer [layers, 2, batch, kv_heads, bucket, head_dim]; a decoder reads the past where it lies, gets the
 new rows as one tensor, and copies them once to each row's length. Attention costs the buffer's capacity and not the
 length of the text, so capacities come in buckets; and a prompt longer than a profile's chunk is prefilled in pieces.
+`gmrt.runtime.backends.tensorrt` shares all of this but the memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +19,8 @@ from gmrt.runtime.backends import Decoder
 from gmrt.runtime.backends.ort import OrtBackend, Reported
 from gmrt.runtime.cache import KVCache
 from gmrt.runtime.image import FloatArray
-from gmrt.runtime.manifest import CacheGeometry, GraphSpec
+from gmrt.runtime.manifest import CacheGeometry, GraphSpec, Manifest
+from gmrt.runtime.profiles import asked_size
 
 if TYPE_CHECKING:
     from gmrt.runtime.bundle import Bundle
@@ -104,42 +107,78 @@ def places(lengths: npt.NDArray[np.int32], steps: int, bucket: int) -> dict[str,
     }
 
 
-class StandardDecoder:
-    """The decoder session bound to one cache; see `gmrt.runtime.backends.Decoder`."""
+def pieces(steps: int, asked: IntArray, chunk: int, most: int) -> Iterator[tuple[int, int]]:
+    """Cut ``steps`` new tokens into (start, stop) of at most ``chunk``, with at most ``most`` of the ``asked`` each."""
+    at, start = np.unique(asked), 0
+    while start < steps:
+        behind = at[at >= start]
+        stop = min(start + chunk, steps, *behind[most : most + 1].tolist())
+        yield start, stop
+        start = stop
 
-    def __init__(self, ort: Any, session: Any, cache: BucketCache, bundle: Bundle) -> None:
-        manifest = bundle.manifest
-        batch = cache.batch
-        self.cache: KVCache = cache
-        self._cache = cache
-        self.embeds: FloatArray = np.zeros((batch, 1, manifest.hidden_size), np.float32)
-        self.logits: FloatArray = np.zeros((batch, 1, manifest.logits_size), np.float32)
+
+class ChunkedDecoder(ABC):
+    """A decoder of the ``standard`` dialect, which prefills in pieces; see `gmrt.runtime.backends.Decoder`.
+
+    ``embeds`` and ``logits`` are the memory that a step reads and writes.
+    """
+
+    def __init__(self, cache: KVCache, manifest: Manifest, embeds: FloatArray, logits: FloatArray) -> None:
+        self.cache = cache
+        self.embeds = embeds
+        self.logits = logits
         self.last_hidden: FloatArray | None = None
         self._reads_hidden = manifest.heads is not None or manifest.locator is not None
-        self._ort, self._session, self._chunk = ort, session, manifest.chunk
-        self._reported = Reported(ort, manifest.decoder.file)
-        self._hidden: FloatArray = np.zeros_like(self.embeds)
-        self._places = places(cache.lengths, 1, cache.bucket)
-        self._rows = self._new_rows(1)
-        inputs: Arrays = {"inputs_embeds": self.embeds, "logits_at": np.zeros((batch, 1), np.int64), **self._places}
-        self._step = self._binding(inputs, {"logits": self.logits, "new_rows": self._rows})
+        self._chunk, self._asked = manifest.chunk, asked_size(manifest.profiles)
+
+    @abstractmethod
+    def step(self) -> None:
+        """Append the token in ``embeds``; its logits are left in ``logits``."""
+
+    @abstractmethod
+    def _run(self, embeds: FloatArray, logits_at: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Append one piece, embeds [batch, S, D]; returns logits and last hidden states at ``logits_at`` [batch, n]."""
 
     def prefill(self, embeds: FloatArray, logits_at: IntArray) -> FloatArray:
-        """Append embeds [batch, S, D], chunk by chunk; returns logits [batch, n, V] at ``logits_at`` [batch, n]."""
+        """Append embeds [batch, S, D], piece by piece; returns logits [batch, n, V] at ``logits_at`` [batch, n]."""
         steps = embeds.shape[1]
         self.cache.require(steps)
         before = self.cache.lengths.copy()
         logits: FloatArray = np.empty((*logits_at.shape, self.logits.shape[2]), np.float32)
         hidden: FloatArray = np.empty((*logits_at.shape, self.embeds.shape[2]), np.float32)
         try:
-            for start in range(0, steps, self._chunk):
-                part = np.ascontiguousarray(embeds[:, start : start + self._chunk], np.float32)
-                self._append(part, logits_at - start, logits, hidden)
+            for start, stop in pieces(steps, logits_at, self._chunk, self._asked):
+                here = (logits_at >= start) & (logits_at < stop)
+                some = here.any(axis=0)
+                # An engine's profile wants one position at least, and every row as many.
+                at = np.where(here, logits_at - start, 0)[:, some]
+                at = at if at.size else np.zeros((self.cache.batch, 1), np.int64)
+                found, states = self._run(np.ascontiguousarray(embeds[:, start:stop], np.float32), at)
+                if some.any():
+                    logits[here], hidden[here] = found[here[:, some]], states[here[:, some]]
         except BaseException:
             self.cache.lengths[:] = before
             raise
         self.last_hidden = hidden if self._reads_hidden else None
         return logits
+
+
+class StandardDecoder(ChunkedDecoder):
+    """The decoder's session on onnxruntime, bound to one cache in host memory."""
+
+    def __init__(self, ort: Any, session: Any, cache: BucketCache, bundle: Bundle) -> None:
+        manifest = bundle.manifest
+        batch = cache.batch
+        embeds: FloatArray = np.zeros((batch, 1, manifest.hidden_size), np.float32)
+        logits: FloatArray = np.zeros((batch, 1, manifest.logits_size), np.float32)
+        super().__init__(cache, manifest, embeds, logits)
+        self._cache = cache
+        self._ort, self._session = ort, session
+        self._reported = Reported(ort, manifest.decoder.file)
+        self._places = places(cache.lengths, 1, cache.bucket)
+        self._rows = self._new_rows(1)
+        inputs: Arrays = {"inputs_embeds": self.embeds, "logits_at": np.zeros((batch, 1), np.int64), **self._places}
+        self._step = self._binding(inputs, {"logits": self.logits, "new_rows": self._rows})
 
     def step(self) -> None:
         """Append the token in ``embeds``; its logits are left in ``logits``."""
@@ -150,22 +189,17 @@ class StandardDecoder:
             self._session.run_with_iobinding(self._step)
         self._cache.write(self._rows)
 
-    def _append(self, embeds: FloatArray, logits_at: IntArray, logits: FloatArray, hidden: FloatArray) -> None:
-        """Append one chunk; fills the places of ``logits`` and ``hidden`` whose position lies in it."""
+    def _run(self, embeds: FloatArray, logits_at: IntArray) -> tuple[FloatArray, FloatArray]:
         cache, steps = self._cache, embeds.shape[1]
-        here = (logits_at >= 0) & (logits_at < steps)
-        # An engine's profile wants one position at least, and every row as many.
-        at = np.where(here, logits_at, 0) if here.any() else np.zeros((cache.batch, 1), np.int64)
-        inputs = {"inputs_embeds": embeds, "logits_at": at, **places(cache.lengths, steps, cache.bucket)}
-        found: FloatArray = np.empty((*at.shape, logits.shape[2]), np.float32)
-        states: FloatArray = np.empty((*at.shape, hidden.shape[2]), np.float32)
+        inputs: Arrays = {"inputs_embeds": embeds, "logits_at": logits_at, **places(cache.lengths, steps, cache.bucket)}
+        logits: FloatArray = np.empty((*logits_at.shape, self.logits.shape[2]), np.float32)
+        states: FloatArray = np.empty((*logits_at.shape, self.embeds.shape[2]), np.float32)
         rows = self._new_rows(steps)
+        outputs = {"logits": logits, "last_hidden": states, "new_rows": rows}
         with self._reported:
-            outputs = {"logits": found, "last_hidden": states, "new_rows": rows}
             self._session.run_with_iobinding(self._binding(inputs, outputs))
-        if here.any():
-            logits[here], hidden[here] = found[here], states[here]
         cache.write(rows)
+        return logits, states
 
     def _new_rows(self, steps: int) -> npt.NDArray[Any]:
         shape = list(self._cache.storage.shape)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,9 @@ import rasterio
 import gmrt as package
 from gmrt.cli import options, verify
 from gmrt.georsmllm.scenes import STYLES_TEST, STYLES_TRAIN
+from gmrt.runtime import bundle as bundles
 from gmrt.runtime.errors import MissingExtraError
+from gmrt.runtime.model import SHIPPED
 
 
 def test_help_names_every_sub_command(gmrt: Callable) -> None:
@@ -165,6 +168,19 @@ def test_doctor_refuses_two_distributions(gmrt: Callable, bundle: Path, monkeypa
     run = gmrt("doctor", "--bundle", bundle)
     assert run.status == 1
     assert "overwrite each other" in run.out
+
+
+def test_doctor_says_how_int8_runs_here(gmrt: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against a slower mode that is announced for a bundle which is fitted to this CPU, as the shipped is."""
+    shipped = bundles.verify(SHIPPED)
+    plain = replace(shipped, vision=replace(shipped.vision, fits_16_bits=False))
+    for saturates, found, words in ((True, shipped, "fast mode"), (True, plain, "slower"), (False, plain, "")):
+        monkeypatch.setattr("gmrt.runtime.backends.machine.int8_products_saturate", lambda: saturates)  # noqa: B023
+        monkeypatch.setattr("gmrt.runtime.bundle.verify", lambda _: found)  # noqa: B023
+        run = gmrt("doctor")
+        assert words in run.out
+        assert ("slower" in run.out) == (words == "slower")
+        assert ("fast mode" in run.out) == (words == "fast mode")
 
 
 @pytest.mark.parametrize("words", [("eval", "missing", "missing.parquet"), ("train", "missing.yaml")])

@@ -13,7 +13,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from gmrt.export.decoder import CacheScales, DecoderSpec, build_decoder, read_cache_scales, rope_tables
-from gmrt.export.graph import IR_VERSION, OPSET
+from gmrt.export.graph import IR_VERSION, OPSET, GraphBuilder
+from gmrt.export.linear import HEAD_ROWS, float_linear
 from gmrt.export.precision import RECIPES, STANDARD
 from gmrt.export.standard import build_standard_decoder
 from gmrt.runtime.backends.int8_cache import int8_cache_works
@@ -185,6 +186,39 @@ def test_positions_that_are_asked_for_are_the_same_rows(model: Any, precision: s
     assert none.shape == (0, SIZES["vocab_size"])
     last, _ = session.run(embeds[11:], [0])
     np.testing.assert_allclose(last[0], whole[11], atol=1e-5)
+
+
+@pytest.mark.parametrize("most", [32, 33, 95, 96])
+@pytest.mark.parametrize("types", [("float32", None), ("float16", "float32")])
+def test_a_split_head_says_the_same(model: Any, most: int, types: tuple[str, str | None]) -> None:
+    """Guards against words that are left out, twice, or at another place where a large vocabulary is split."""
+    spec, rotary = DecoderSpec.from_config(model.config), model.model.rotary_emb
+    weights = {name: value.numpy() for name, value in model.state_dict().items()}
+    rope = rope_tables(rotary.inv_freq.numpy(), rotary.attention_scaling, spec.max_length)
+    embeds = np.random.default_rng(0).standard_normal((12, SIZES["hidden_size"])).astype(np.float32)
+    plain = float_linear("float32")
+    found = []
+    for limit in (None, most):
+        graph = build_standard_decoder(spec, weights, rope, linear=plain, head=float_linear(*types, most=limit))
+        parts = [node for node in graph.graph if node.op_type == "MatMul" and node.name.startswith("lm_head")]
+        assert len(parts) == (1 if limit is None else -(-SIZES["vocab_size"] // limit))
+        assert max(part.inputs[1].shape[1] for part in parts) <= (limit or SIZES["vocab_size"])
+        found.append(Session(graph).run(embeds, list(range(12)))[0])
+    exact = types[0] == "float32"
+    # Joined parts are rounded to half, where a CPU leaves the cast behind a single product out.
+    np.testing.assert_allclose(found[0], found[1], rtol=0 if exact else 1e-3, atol=1e-5 if exact else 1e-3)
+    assert not exact or (found[0].argmax(-1) == found[1].argmax(-1)).all()
+
+
+def test_the_head_of_a_large_vocabulary_is_split_for_tensorrt() -> None:
+    """Guards against one product of 150 000 words, for which an Orin Nano has no scratch memory."""
+    for recipe in STANDARD.values():
+        graph = GraphBuilder()
+        x = graph.input("norm", "float32", (1, 1, 2))
+        logits = recipe.head(graph, "lm_head", x, np.zeros((151_936, 2), np.float32), None)
+        made = graph.model("head", [x], [graph.output(logits, "logits", "float32", (1, 1, 151_936))])
+        parts = [node.inputs[1].shape for node in made.graph if node.op_type == "MatMul"]
+        assert [shape[1] for shape in parts] == [HEAD_ROWS] * 4 + [151_936 - 4 * HEAD_ROWS]
 
 
 def test_graph_keeps_to_old_readers(model: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import torch
 from gmrt.export.checkpoint import open_checkpoint
 from gmrt.export.decoder import DecoderSpec, rope_tables
 from gmrt.export.graph import GraphBuilder
-from gmrt.export.half import simulate
+from gmrt.export.half import Simulated, simulate
 from gmrt.export.linear import float_linear
 from gmrt.export.precision import STANDARD
 from gmrt.export.standard import build_standard_decoder
 from gmrt.export.tower import build_tower
-from gmrt.georsmllm.presets import build
+from gmrt.georsmllm.config import GeoRSMLLMConfig
+from gmrt.georsmllm.model import GeoRSMLLMForConditionalGeneration
+from gmrt.georsmllm.presets import PRESETS, build
 from gmrt.runtime.backends.standard import places
 
 Weights = dict[str, np.ndarray]
@@ -146,16 +149,43 @@ def test_nano_passes_with_islands_and_fails_without(nano: Path) -> None:
 def test_a_loud_siglip_tower_needs_its_islands() -> None:
     """Guards against cosine 0.65, to which SigLIP towers are known to fall in plain half precision."""
     torch.manual_seed(1)
-    model = build("tiny-llama")[0]
-    weights = {name: value.detach().numpy() for name, value in model.state_dict().items()}
-    loud = louder(weights, 3000, ("patch_embedding", "position_embedding", "out_proj", "fc2"))
-    # The connector's own second layer is no part of the residual stream.
-    loud |= {name: weights[name] for name in weights if name.startswith("connector")}
-    pixels = np.random.default_rng(0).normal(size=(1, 3, 32, 32)).astype(np.float32)
-    truth = simulate(build_tower(model.config, loud), {"pixels": pixels}).outputs["image_embeds"]
-    kept = simulate(build_tower(model.config, loud, "float16", between="float32"), {"pixels": pixels})
-    plain = simulate(build_tower(model.config, loud, "float16"), {"pixels": pixels})
+    truth, kept, plain = towers(build("tiny-llama")[0], 3000)
     assert kept.overflows == []
     assert passes(truth, kept.outputs["image_embeds"])
     assert not passes(truth, plain.outputs["image_embeds"])
     assert "layer_norm1" in plain.overflows[0]
+
+
+def towers(model: GeoRSMLLMForConditionalGeneration, factor: float) -> tuple[np.ndarray, Simulated, Simulated]:
+    """A SigLIP tower with a louder residual stream: what it says, and what it does in half, with islands and without.
+
+    ``factor`` is of patches and of positions and of what the blocks add to them; the norms take it out again.
+    """
+    weights = {name: value.detach().numpy() for name, value in model.state_dict().items()}
+    loud = louder(weights, factor, ("patch_embedding", "position_embedding", "out_proj", "fc2"))
+    # The connector's own second layer is no part of the residual stream.
+    loud |= {name: weights[name] for name in weights if name.startswith("connector")}
+    side = model.config.vision_config.image_size
+    pixels = np.random.default_rng(0).normal(size=(1, 3, side, side)).astype(np.float32)
+    truth = simulate(build_tower(model.config, loud), {"pixels": pixels}).outputs["image_embeds"]
+    kept = simulate(build_tower(model.config, loud, "float16", between="float32"), {"pixels": pixels})
+    return truth, kept, simulate(build_tower(model.config, loud, "float16"), {"pixels": pixels})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("factor", [1, 3000])
+def test_a_whole_siglip_b_tower(factor: int, record_property: Callable[[str, object], None]) -> None:
+    """Guards against islands that hold in 2 layers and not in 12 at 512 px; random weights of SigLIP-B/16's shape."""
+    torch.manual_seed(0)
+    config = GeoRSMLLMConfig(
+        vision_config=PRESETS["edge-256m"]["vision_config"], text_config=PRESETS["tiny-llama"]["text_config"], shuffle=4
+    )
+    truth, kept, plain = towers(GeoRSMLLMForConditionalGeneration(config).eval(), factor)
+    for name, found in (("with islands", kept), ("without", plain)):
+        record_property(f"{name}: cosine, norm ratio", agreement(truth, found.outputs["image_embeds"]))
+        record_property(f"{name}: overflows", (len(found.overflows), len(found.largest), found.overflows[:1]))
+        record_property(f"{name}: largest", max(found.largest.values()))
+    assert kept.overflows == []
+    assert passes(truth, kept.outputs["image_embeds"])
+    assert passes(truth, plain.outputs["image_embeds"]) == (factor == 1)

@@ -22,7 +22,7 @@ from gmrt.export.kernels import (
     inspect_bundle,
     inspect_graph,
 )
-from gmrt.export.linear import block_linear, float_linear
+from gmrt.export.linear import block_linear, float_linear, whole_layer
 from gmrt.export.precision import Limit
 from gmrt.export.quantize import observed_tensors, quantise_tower
 from gmrt.export.static import StaticLayers
@@ -55,6 +55,15 @@ def test_products_are_counted_and_judged_by_their_kernel(tmp_path: Path, linear:
     assert found.integer_share == found.weighted_share == share
     assert [product.name for product in found.products] == ["fc"]
     assert bool(failed_kernels([found], Limit(0.9, "so"))) == (share == 0)
+
+
+def test_a_layer_in_parts_is_float_by_its_own_name(tmp_path: Path) -> None:
+    """Guards against a head that is float by decision and, once it is split, counts as left behind."""
+    (found,) = inspect_graph(write(tmp_path, float_linear("float32", most=20)), [ONE])
+    assert found.macs == 5 * 64 * 48
+    assert [whole_layer(product.name) for product in found.products] == ["fc"] * 3
+    assert failed_kernels([found], Limit(0.9, "so"), ["fc"]) == []
+    assert failed_kernels([found], Limit(0.9, "so"), ["head"]) != []
 
 
 def test_a_graph_for_tensorrt_is_counted_as_it_is_written(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from gmrt.runtime.manifest import (
     bundle_id,
 )
 from gmrt.runtime.points import TAGS
-from gmrt.runtime.profiles import Profile, buckets_for, decoder_profiles
+from gmrt.runtime.profiles import Profile, buckets_for, decoder_profiles, fixed_profile
 from gmrt.runtime.prompt import PromptLayout
 from gmrt.runtime.scalar import VALUE, Measure
 
@@ -376,15 +376,14 @@ def make_bundle(
 
 
 def _profiles(shape: Shape) -> tuple[Profile, ...]:
-    return tuple(
-        decoder_profiles(
-            buckets_for(shape.max_length),
-            layers=shape.layers,
-            kv_heads=shape.kv_heads,
-            head_dim=shape.head_dim,
-            hidden=shape.hidden,
-        )
+    decoders = decoder_profiles(
+        buckets_for(shape.max_length),
+        layers=shape.layers,
+        kv_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        hidden=shape.hidden,
     )
+    return (fixed_profile("vision", "vision", {"pixels": (1, 3, shape.side, shape.side)}), *decoders)
 
 
 def make_locator(width: int, places: int, seed: int = 0) -> dict[str, npt.NDArray[np.float16]]:

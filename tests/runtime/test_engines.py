@@ -149,7 +149,7 @@ def test_a_failed_build_leaves_nothing(standard: Path, code: str, clue: str) -> 
         (Device("10.16.0", "8.7"), {}, "TensorRT 10.3.0 and this is 10.16.0"),
         (Device("10.3.0", "11.0"), {}, "compute capability 8.7"),
         (ORIN, {"sha256": "0" * 64}, "another export"),
-        (ORIN, {"workspace": MIB}, "another workspace"),
+        (ORIN, {"profiles": ({"pixels": ((1, 3, 64, 64),) * 3},)}, "other shapes"),
     ],
 )
 def test_a_stale_or_foreign_engine_is_answered_with_the_command(
@@ -161,6 +161,16 @@ def test_a_stale_or_foreign_engine_is_answered_with_the_command(
     with pytest.raises(ProviderError, match=clue) as refused:
         find_engine(standard, replace(job, **change), device)
     assert str(refused.value).endswith(f"run gmrt build {standard}")
+
+
+def test_an_engine_is_found_whatever_workspace_it_was_built_with(standard: Path) -> None:
+    """Guards against an engine built with --workspace 512MiB that answering, which has no such option, never finds."""
+    job = jobs_of(standard)["vision"]
+    plan, _ = build(standard, job)
+    assert find_engine(standard, replace(job, workspace=0), ORIN) == plan
+    plan.unlink()
+    with pytest.raises(ProviderError, match="run gmrt build"):
+        find_engine(standard, replace(job, workspace=0), ORIN)
 
 
 def test_a_spoilt_record_is_not_trusted(standard: Path) -> None:
@@ -201,9 +211,11 @@ def test_with_tensorrt_the_device_is_named() -> None:
 
 def test_no_name_is_used_that_tensorrt_11_removed() -> None:
     """Guards against a builder that has to be written again for the next JetPack."""
-    source = Path(engines.__file__).with_name("enginebuild.py").read_text(encoding="utf-8")
-    names = {node.attr for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)}
-    assert {"STRONGLY_TYPED", "build_serialized_network", "add_optimization_profile"} <= names
+    folder = Path(engines.__file__).parent
+    sources = [(folder / name).read_text(encoding="utf-8") for name in ("enginebuild.py", "backends/cuda.py")]
+    trees = [ast.walk(ast.parse(source)) for source in sources]
+    names = {node.attr for tree in trees for node in tree if isinstance(node, ast.Attribute)}
+    assert {"STRONGLY_TYPED", "build_serialized_network", "add_optimization_profile", "execute_async_v3"} <= names
     assert names & REMOVED == set()
 
 

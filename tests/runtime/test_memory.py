@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,10 @@ def test_every_file_that_is_loaded_is_counted_once(fabricate: Callable[..., Fabr
     """Guards against a part of the bundle that the plan forgets: a head, a scale, a locator."""
     made = fabricate(small(locator=True))
     manifest = verify(made.path)
-    texts = sum(manifest.files[name].bytes for name in (manifest.tokenizer, manifest.template))
+    texts = manifest.files[manifest.template].bytes
     plan = plan_memory(manifest, prefixes=0)
     assert sum(plan.stored.values()) == sum(entry.bytes for entry in manifest.files.values()) - texts
-    assert {"decoder", "vision", "embeddings", "other"} == set(plan.stored)
+    assert {"decoder", "vision", "embeddings", "tokenizer", "other"} == set(plan.stored)
 
 
 def test_a_limit_leaves_room_for_all_images_of_a_prompt(fabricated: Fabricated) -> None:
@@ -47,6 +48,25 @@ def test_more_of_anything_takes_more(fabricated: Fabricated) -> None:
     one, two = (plan_memory(manifest, prefixes=0, images=count) for count in (1, 2))
     assert BASELINE < one.peak() < two.peak()
     assert one.peak(200) - one.peak(100) == 100 * manifest.cache.bytes_per_token
+
+
+def test_each_kind_of_graph_has_its_own_factor(fabricated: Fabricated) -> None:
+    """Guards against one factor for all: an 8-bit tower takes 2.2 times its file, and a tokenizer seven times."""
+    plan = plan_memory(verify(fabricated.path), prefixes=0)
+    loaded = {name: plan.loaded[name] / plan.stored[name] for name in ("vision", "tokenizer", "decoder")}
+    assert loaded["tokenizer"] == pytest.approx(7, rel=0.01)
+    assert loaded["vision"] < loaded["decoder"]
+    eight = replace(verify(fabricated.path), precision="int8")
+    found = plan_memory(eight, prefixes=0)
+    assert found.loaded["vision"] / found.stored["vision"] == pytest.approx(2.2, rel=0.01)
+    assert found.loaded["decoder"] / found.stored["decoder"] == pytest.approx(1.65, rel=0.01)
+
+
+def test_the_prefix_of_the_images_is_counted(fabricated: Fabricated) -> None:
+    """Guards against a copy of the images' rows that the store keeps and the peak leaves out."""
+    plan = plan_memory(verify(fabricated.path), prefixes=0)
+    without = BASELINE + plan.weights + plan.workspace + plan.images + plan.cache(100)
+    assert plan.peak(100) - without == plan.image_tokens * plan.bytes_per_token > 0
 
 
 @pytest.mark.skipif(read_status("VmHWM") is None, reason="no /proc/self/status")
