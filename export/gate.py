@@ -48,8 +48,10 @@ from gmrt.runtime.manifest import Precision, Target
 from gmrt.runtime.peaks import find_regions
 from gmrt.runtime.sampling import greedy
 from gmrt.runtime.verify import embed_case, golden_case, golden_pixels, replay
+from gmrt.runtime.vocabulary import Vocabulary
 
 FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
 
 QUESTIONS = (prompts.CAPTION[0], prompts.CLASS[0], prompts.CAPTION[4], prompts.IS_CLASS[1].format("river"))
 LOCATE = wordings.LOCATE["box"][0].format(the="the buildings")
@@ -173,7 +175,7 @@ def run_gate(checkpoint: Checkpoint, bundle_path: Path, images: Iterable[FloatAr
             scalars.add(case, values, backend)
             # The loop of the field refuses numbers that are not finite; here they are a failure like others.
             free = _free(bundle, backend, image, case.question) if np.isfinite(forced).all() else ()
-            answers.add(case, bundle, forced, free)
+            answers.add(case, bundle.tokens(forced.argmax(axis=-1)), free, bundle.vocabulary)
             if case.question != LOCATE:
                 sure = _sure(case)
                 if sure:
@@ -349,15 +351,14 @@ class _Answers:
     sayable: int = 0
     exact: int = 0
 
-    def add(self, case: Case, bundle: Bundle, logits: FloatArray, free: tuple[int, ...]) -> None:
+    def add(self, case: Case, top: IntArray, free: tuple[int, ...], held: Vocabulary | None) -> None:
         second, first = np.partition(case.logits, -2, axis=-1)[:, -2:].T
         clear = first - second >= TIE
         self.cases += 1
         self.positions += int(clear.sum())
         self.ties += int((~clear).sum())
         ours = case.logits.argmax(axis=-1)
-        self.matched += int((bundle.tokens(logits.argmax(axis=-1)) == ours)[clear].sum())
-        held = bundle.vocabulary
+        self.matched += int((top == ours)[clear].sum())
         self.sayable += sum(held is None or held.holds([token]) for token in ours[clear])
         self.exact += free == case.answer
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from gmrt.cli.output import say_notes
@@ -22,6 +24,16 @@ CHANGES = "outline the changes"
 """Asked of a pair as well, where places are wanted and the questions name none."""
 _SIDE = 4096  # a part of an image is read with at most so many pixels a side, as a whole one is
 _CACHE = 256 << 20  # bytes of a file's blocks that GDAL keeps; without a limit it takes a twentieth of the machine
+
+
+def import_ahead() -> None:
+    """Begin to import what reads images: loading a bundle leaves the interpreter free for much of its time."""
+
+    def work() -> None:
+        with suppress(ImportError):  # said where it is needed
+            import_module("gmrt.runtime.reader")
+
+    Thread(target=work, name="gmrt-import", daemon=True).start()
 
 
 @contextmanager

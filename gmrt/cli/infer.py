@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from gmrt.cli.asking import ask_series, look, opened
+from gmrt.cli.asking import ask_series, import_ahead, look, opened
 from gmrt.cli.folder import answer_folder, holds_images
 from gmrt.cli.options import (
     BundleOption,
@@ -106,6 +106,7 @@ def infer(
         "max_regions": max_regions,
         "schema": None if schema is None else read_schema(schema),
     }
+    import_ahead()
     from gmrt.runtime.model import load
 
     model = load(bundle, provider=provider, max_memory=max_memory)

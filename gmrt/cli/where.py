@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gmrt.runtime.places import Frame, Window
 
 RegionOption = Annotated[
-    str | None, typer.Option(metavar="X0,Y0,X1,Y1", help="Ask about this part of the image, in pixels.")
+    str | None, typer.Option(metavar="X0,Y0,X1,Y1", help="Ask about this part of the image: two corners, in pixels.")
 ]
 BboxOption = Annotated[
     str | None, typer.Option(metavar="W,S,E,N", help="Ask about this box of longitude and latitude.")

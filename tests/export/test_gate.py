@@ -19,7 +19,7 @@ from gmrt.calibration.blocks import Blocks
 from gmrt.calibration.measure import measure
 from gmrt.export import linear, pipeline
 from gmrt.export.checkpoint import Checkpoint, open_checkpoint
-from gmrt.export.gate import Report, _Answers, require, run_gate
+from gmrt.export.gate import Report, _Answers, _sure, require, run_gate
 from gmrt.export.precision import RECIPES, Recipe
 from gmrt.export.quantize import observed_tensors, quantise_tower
 from gmrt.export.reference import Case
@@ -185,11 +185,21 @@ def test_ties_are_counted_apart() -> None:
     """Guards against a close call of the checkpoint itself that counts as an error of the bundle."""
     answers = _Answers()
     truth = [[1.0, 1.0005, 0.0], [3.0, 1.0, 0.0], [0.0, 1.0, 2.0]]
-    got = np.array([[2.0, 0.0, 0.0], [3.0, 1.0, 0.0], [0.0, 2.0, 1.0]], np.float32)
-    answers.add(case(truth, (1, 0)), got, (1, 0))
+    got = np.array([[2.0, 0.0, 0.0], [3.0, 1.0, 0.0], [0.0, 2.0, 1.0]], np.float32).argmax(axis=-1)
+    answers.add(case(truth, (1, 0)), got, (1, 0), None)
     assert (answers.positions, answers.ties, answers.matched, answers.exact) == (2, 1, 1, 1)
-    answers.add(case(truth, (1, 0)), got, (1, 0, 2))
+    answers.add(case(truth, (1, 0)), got, (1, 0, 2), None)
     assert (answers.cases, answers.exact) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("margins", "sure"), [((5.0, 0.5, 5.0), 1), ((0.2, 5.0, 5.0), 0), ((5.0, 1.5, 2.0), 3), ((5.0, 5.0, 0.1), 2)]
+)
+def test_an_answer_is_scored_up_to_its_first_close_call(margins: tuple[float, ...], sure: int) -> None:
+    """Guards against a score of words behind a coin that fell the other way, and one without the last token."""
+    # The margin behind the last token belongs to the end of the answer, which is not scored.
+    logits = [[margin, 0.0, -9.0] for margin in (*margins, 0.0)]
+    assert _sure(case(logits, (0, 0, 0))) == sure
 
 
 def test_infinite_outputs_do_not_pass(gate: Callable[..., Report]) -> None:

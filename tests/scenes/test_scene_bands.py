@@ -63,6 +63,22 @@ def test_a_product_name_that_contradicts_a_band_name_is_no_hint():
         choose(bands("nir", None, None, None), stem="naip_2020")
 
 
+@pytest.mark.parametrize(
+    ("stem", "count", "indexes"),
+    [
+        ("20230401_153012_90_2460_3b_analyticms_sr", 4, (3, 2, 1)),
+        ("20230401_153012_90_2460_3b_analyticms_sr_8b", 8, (6, 4, 2)),
+        ("20230401_153012_90_2460_3b_analyticms_8b_sr", 8, (6, 4, 2)),
+        ("wv03_scene_12", 8, (5, 3, 2)),
+        ("20jun17wv02-m2as-0123_01_p001", 8, (5, 3, 2)),
+        ("ge01_harbour", 4, (3, 2, 1)),
+    ],
+)
+def test_products_are_known_by_their_file_names(stem: str, count: int, indexes: tuple[int, ...]):
+    """Guards against a product of Planet or Maxar drawn in file order: none of them begins with red."""
+    assert choose(tagged(*["undefined"] * count), stem=stem).indexes == indexes
+
+
 @pytest.mark.parametrize("count", [2, 3, 4, 13])
 def test_bands_without_any_hint_are_asked_about(count: int):
     """A wrong guess goes unnoticed; the sentence must name the file, the bands and the option."""

@@ -11,7 +11,7 @@ import openvino as ov
 import torch
 from tower import SIDE, random_tower
 
-IMAGES = 8
+IMAGES = 2
 
 
 def main(folder: Path) -> None:
