@@ -373,7 +373,7 @@ def _write(
         prompt=source.processor.prompt_layout,
         coordinates=COORDINATES,
         calibration=calibration,
-        parity={} if planned is None else {"plan": planned.to_dict()},
+        parity=made.plan_record(planned),
         provenance=_provenance(source),
         locator=LOCATOR if config.places else None,
         confidence=load_confidence(source.path, source.sha256),
