@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import cycle
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -14,19 +14,20 @@ from gmrt.calibration.blocks import Blocks
 from gmrt.calibration.decoder import answered, measure_decoder
 from gmrt.calibration.images import ImageSet
 from gmrt.calibration.record import Record
-from gmrt.calibration.spoken import decoder_samples
+from gmrt.calibration.spoken import decoder_samples, spoken
 from gmrt.calibration.vocabulary import Kept, choose_vocabulary
 from gmrt.calibration.weights import quantise_decoder
 from gmrt.export.checkpoint import Checkpoint
 from gmrt.export.decoder import EMBEDDINGS, HEAD_WEIGHT, CacheScales, DecoderSpec, Weights, build_decoder
 from gmrt.export.gate import gate_questions
 from gmrt.export.linear import block_linear
+from gmrt.export.plan import Plan
 from gmrt.export.precision import Recipe
 from gmrt.export.reference import answer_cases
 from gmrt.export.sensitivity import INT4, by_layer
 from gmrt.export.smooth import HEAD, smooth, smooth_head
 from gmrt.export.standard import build_standard_decoder
-from gmrt.export.w8a8 import Smoothing, input_absmax, search_alpha, static_decoder
+from gmrt.export.w8a8 import Smoothing, input_absmax, search_smoothing
 from gmrt.runtime.manifest import Target
 from gmrt.runtime.profiles import Profile, buckets_for, decoder_profiles, fixed_profile
 
@@ -35,8 +36,8 @@ Cache = Literal["float", "int8"]
 
 # What is asked in the field may give larger keys and values than calibration saw; codes end a little beyond those.
 _HEADROOM = 1.1
-# Pictures, one question each, that the strength of smoothing is judged by.
-_JUDGED = 6
+# What the strength of smoothing is judged by: pictures, one question each, and texts of so many tokens.
+_JUDGED, _TEXTS, _SPOKEN = 6, 2, 256
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,13 @@ class Prepared:
     scales: CacheScales | None = None
     static: StaticDecoder | None = None
     kept: Kept | None = None
+
+    def plan_record(self, planned: Plan | None) -> dict[str, Any]:
+        """What a parity record begins with: the plan, or the products that are float because no scale serves them."""
+        if planned is not None:
+            return {"plan": planned.to_dict()}
+        floats = () if self.static is None else self.static.smoothing.floats
+        return {"plan": {"float": list(floats)}} if floats else {}
 
 
 NOTHING = Prepared()
@@ -87,7 +95,7 @@ def prepare_decoder(
         kept=kept,
         blocks=_blocks(source, images, seed, progress) if recipe.gptq else None,
         scales=_cache_scales(source, record, images) if cache == "int8" else None,
-        static=_calibrated(source, record, images, kept) if record is not None and recipe.static else None,
+        static=_calibrated(source, record, images, kept, seed) if record is not None and recipe.static else None,
     )
 
 
@@ -141,16 +149,17 @@ def _with_head(spec: DecoderSpec, weights: Weights, kept: Kept | None) -> tuple[
     return replace(spec, vocab=len(kept.ids)), {**weights, HEAD_WEIGHT: head[kept.ids]}
 
 
-def _calibrated(source: Checkpoint, record: Record, images: ImageSet, kept: Kept | None) -> StaticDecoder:
-    """The decoder in W8A8 by a record, smoothed as strongly as is best for the checkpoint's answers on images."""
+def _calibrated(source: Checkpoint, record: Record, images: ImageSet, kept: Kept | None, seed: int) -> StaticDecoder:
+    """The decoder in W8A8 by a record, smoothed as is best for the checkpoint's answers and for text it makes up."""
     spec, weights = _with_head(decoder_spec(source, "tensorrt"), source.weights("decoder."), kept)
-    rope = source.rope(spec.max_length)
     shown = images.spread(_JUDGED).pixels(source.model.config.image_spec)
     asked = cycle(gate_questions(source))
     embeds = [case.embeds for pixels in shown for case in answer_cases(source, pixels, [next(asked)])]
-    absmax = input_absmax(record, spec.layers)
-    smoothing = search_alpha(spec, weights, rope, absmax, embeds)
-    return StaticDecoder(static_decoder(spec, weights, rope, absmax, smoothing.alpha), smoothing)
+    table, length = source.table(), min(_SPOKEN, source.decoder.max_length)
+    # Not the text that the record was measured on.
+    embeds += [table[ids.numpy()] for ids in spoken(source.model.decoder, rows=_TEXTS, length=length, seed=seed + 1)]
+    absmax, rope = input_absmax(record, spec.layers), source.rope(spec.max_length)
+    return StaticDecoder(*search_smoothing(spec, source.model.decoder, weights, rope, absmax, embeds))
 
 
 def bundle_profiles(tower: ir.Model, heads: ir.Model | None, spec: DecoderSpec) -> tuple[Profile, ...]:

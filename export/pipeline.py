@@ -153,7 +153,8 @@ def export_bundle(
             pictures = shown.spread(_SCANNED).pixels(spec)
             table = scan(source, tower, record, _pixel_range(spec), pictures, QUESTIONS, precision, progress)
             planned = bounds.plan(table, _bytes(manifest))
-            _empty(folder)
+            for file in folder.iterdir():
+                file.unlink()
             manifest = compose(planned)
         step()
         report = run_gate(source, folder, gate_images.pixels(spec), gate_images.source)
@@ -373,7 +374,7 @@ def _write(
         prompt=source.processor.prompt_layout,
         coordinates=COORDINATES,
         calibration=calibration,
-        parity={} if planned is None else {"plan": planned.to_dict()},
+        parity=made.plan_record(planned),
         provenance=_provenance(source),
         locator=LOCATOR if config.places else None,
         confidence=load_confidence(source.path, source.sha256),
@@ -408,11 +409,6 @@ def _add_familiar(folder: Path, manifest: Manifest, source: Checkpoint, given: I
 def _bytes(manifest: Manifest) -> int:
     """Bytes of a bundle's files, without the manifest."""
     return sum(entry.bytes for entry in manifest.files.values())
-
-
-def _empty(folder: Path) -> None:
-    for file in folder.iterdir():
-        file.unlink()
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:

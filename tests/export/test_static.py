@@ -18,7 +18,7 @@ from gmrt.export.graph import GraphBuilder
 from gmrt.export.linear import float_linear
 from gmrt.export.smooth import DOWN, GATE_UP, HEAD, O_PROJ, QKV, smooth, smooth_head
 from gmrt.export.static import StaticLayers, quantise_weight
-from gmrt.export.w8a8 import decoder_ranges, input_absmax, search_alpha, static_decoder
+from gmrt.export.w8a8 import ROUGH, decoder_ranges, input_absmax, residual_errors, search_smoothing, static_decoder
 from gmrt.runtime.errors import GmrtError
 
 RNG = np.random.default_rng(0)
@@ -200,24 +200,64 @@ def run_decoder(graph: ir.Model, spec: DecoderSpec, embeds: np.ndarray) -> dict[
     return dict(zip(("logits", "last_hidden"), session.run(["logits", "last_hidden"], feeds), strict=True))
 
 
-def test_search_finds_that_smoothing_helps(parts: Any) -> None:
+def test_search_finds_that_smoothing_helps(model: Any, parts: Any) -> None:
     """Guards against a search that keeps the first, or that compares with something else than the float decoder."""
     spec, weights, rope, absmax, embeds = parts
-    found = search_alpha(spec, weights, rope, absmax, embeds)
+    graph, found = search_smoothing(spec, model, weights, rope, absmax, embeds)
     assert found.alpha is not None
-    assert found.tried[found.alpha] == min(found.tried.values())
+    assert found.tried[found.alpha] == min(found.tried.values()) == found.divergence
     assert found.tried[found.alpha] < 0.5 * found.tried[None]
     assert found.to_dict()["tried"][0]["alpha"] is None
+    assert (dict(found.floats), integer_products(graph)) == ({}, 4 * spec.layers)
+
+
+def test_what_one_scale_cannot_serve_stays_float(model: Any, parts: Any) -> None:
+    """Guards against a rule by name, and one that sees the outlier and leaves the product integer all the same."""
+    spec, weights, rope, absmax, embeds = parts
+    name = f"layers.1.{DOWN}"
+    spiked = {**absmax, name: absmax[name].copy()}
+    spiked[name][7] *= 1e6  # one position in thousands
+    graph, found = search_smoothing(spec, model, weights, rope, spiked, embeds)
+    assert set(found.floats) == {name}
+    assert found.floats[name] > ROUGH
+    assert integer_products(graph) == 4 * spec.layers - 1
+    assert found.divergence < found.tried[found.alpha]
+    assert found.to_dict()["float"].keys() == {name}
+
+
+def test_residual_errors_are_the_known_answer(model: Any, parts: Any) -> None:
+    """Guards against an error of other weights than the graph has, and one that is of another layer."""
+    spec, weights, _, absmax, embeds = parts
+    made, seen = smooth(weights, absmax, spec.layers, 0.5)
+    found = residual_errors(model, embeds[:1], made, seen, absmax)
+    assert set(found) == {f"layers.{i}.{product}" for i in range(spec.layers) for product in (O_PROJ, DOWN)}
+    kept: dict[str, np.ndarray] = {}
+    layer = model.model.layers[1]  # behind the last one the norm of the model would stand in hidden states
+    handle = layer.self_attn.o_proj.register_forward_pre_hook(lambda _m, args: kept.update(x=args[0][0].numpy()))
+    with torch.no_grad():
+        out = model(inputs_embeds=torch.from_numpy(embeds[0])[None], output_hidden_states=True)
+    handle.remove()
+    name, weight = f"layers.1.{O_PROJ}", weights["model.layers.1.self_attn.o_proj.weight"]
+    codes, scale = quantise_weight(weight)
+    ours = rounded(kept["x"], float(absmax[name].max())) @ (codes * scale[:, None]).T
+    error = np.linalg.norm(ours - kept["x"] @ weight.T, axis=1)
+    share = error / np.linalg.norm(out.hidden_states[2][0].numpy(), axis=1)
+    assert found[name] == pytest.approx(float(np.median(share)), rel=1e-3)
+
+
+def integer_products(graph: ir.Model) -> int:
+    """How many products read codes on both sides."""
+    products = [node for node in graph.graph if node.op_type == "MatMul"]
+    return sum(all(v is not None and "quantised" in str(v.name) for v in n.inputs) for n in products)
 
 
 def test_every_product_of_the_decoder_is_integer(parts: Any) -> None:
     """Guards against a layer that stays float without a word: all but the head and attention's own products."""
     spec, weights, rope, absmax, _ = parts
-    graph = static_decoder(spec, weights, rope, absmax, 0.5).graph
-    products = [node for node in graph if node.op_type == "MatMul"]
-    quantised = [n for n in products if all(v is not None and "quantised" in str(v.name) for v in n.inputs)]
-    assert len(quantised) == 4 * spec.layers
-    assert len(products) == 8 * spec.layers + 1
+    model = static_decoder(spec, weights, rope, absmax, 0.5)
+    graph = model.graph
+    assert integer_products(model) == 4 * spec.layers
+    assert sum(node.op_type == "MatMul" for node in graph) == 8 * spec.layers + 1
     zeros = [v.const_value.numpy() for name, v in graph.initializers.items() if name.endswith("zero") and v.const_value]
     assert zeros
     assert not any(zero.any() for zero in zeros)
