@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -28,6 +29,8 @@ _CACHE = 256 << 20  # bytes of a file's blocks that GDAL keeps; without a limit 
 
 def import_ahead() -> None:
     """Begin to import what reads images: loading a bundle leaves the interpreter free for much of its time."""
+    # numpy's OpenBLAS makes its threads when it is imported, 50 ms of a start; no large matrices are multiplied here.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
     def work() -> None:
         with suppress(ImportError):  # said where it is needed

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -35,6 +39,32 @@ def _container_quota() -> int:
     path = Path("/sys/fs/cgroup/cpu.max")
     quota, _, period = path.read_text().partition(" ") if path.is_file() else ("max", "", "")
     return 1 << 16 if quota == "max" else max(1, round(int(quota) / int(period)))
+
+
+# Parameters of glibc's mallopt(3), and where its limit of mapped blocks ends up by itself once large ones were freed.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_LOADING, _USUAL = 256 << 10, 32 << 20
+
+
+@contextmanager
+def large_blocks_apart() -> Iterator[None]:
+    """Give blocks of 256 KiB and more back to the system once they are freed, where the C library is glibc.
+
+    Loading frees more than once the bytes of a graph's weights, and glibc keeps that in its heaps, each thread's own:
+    edge-256m peaked at 661 MB instead of 512. Behind it the limit is glibc's usual one again: with activations mapped,
+    too, the peak is 434 MB, and making their pages anew takes 5 % of that tower's time and 30 % of georsmllm-nano's.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None or "MALLOC_MMAP_THRESHOLD_" in os.environ:
+        yield
+        return
+    mallopt(_MMAP_THRESHOLD, _LOADING)
+    mallopt(_TRIM_THRESHOLD, _LOADING)
+    try:
+        yield
+    finally:
+        mallopt(_MMAP_THRESHOLD, _USUAL)
+        mallopt(_TRIM_THRESHOLD, 2 * _USUAL)
 
 
 @lru_cache(maxsize=1)

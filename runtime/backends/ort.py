@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from gmrt.runtime.backends import Decoder, Encoded
 from gmrt.runtime.backends.int8_cache import require_int8_cache
-from gmrt.runtime.backends.machine import int8_products_saturate, physical_cores
+from gmrt.runtime.backends.machine import int8_products_saturate, large_blocks_apart, physical_cores
 from gmrt.runtime.cache import KVCache, Snapshot
 from gmrt.runtime.errors import BundleError, CacheFullError, ProviderError
 from gmrt.runtime.image import FloatArray
@@ -104,7 +104,7 @@ class OrtBackend:
     def _session(self, graph: GraphSpec) -> Any:
         options = session_options(self._ort, self.provider, saturable=self._saturable(graph))
         providers = [_EXECUTION_PROVIDER[self.provider]]
-        with Reported(self._ort, graph.file):
+        with Reported(self._ort, graph.file), large_blocks_apart():
             session = self._ort.InferenceSession(str(self._bundle.path(graph.file)), options, providers=providers)
         _check_io(session, graph)
         return session
