@@ -23,8 +23,8 @@ BASELINE = 128_000_000
 an image of 64 px (Linux x86-64, Python 3.11, onnxruntime 1.31)."""
 
 _Factors = Mapping[str, tuple[float, float]]
-_DECODERS: _Factors = {"int8": (1.65, 1.85), "int4": (1.52, 1.82), "fp32": (1.4, 1.61), "fp16": (2.27, 3.34)}
-_TOWERS: _Factors = {"int8": (2.2, 2.2), "int4": (2.2, 2.2), "fp32": (1.08, 1.15), "fp16": (3.34, 3.59)}
+_DECODERS: _Factors = {"int8": (1.22, 1.43), "int4": (1.42, 1.75), "fp32": (1.4, 1.61), "fp16": (2.27, 3.34)}
+_TOWERS: _Factors = {"int8": (1.12, 1.2), "int4": (1.12, 1.2), "fp32": (1.08, 1.15), "fp16": (3.34, 3.59)}
 """Memory over file size of a graph, once it is loaded and while it is, on the CPU: kernels keep weights in an order of
 their own, which takes copies, and half precision is widened besides. Measured with onnxruntime 1.31, arena off, on the
 graphs of edge-256m: decoders of 89 to 515 MiB, towers of 93 to 358 MiB."""

@@ -44,7 +44,7 @@ def test_counts_are_those_of_the_presets() -> None:
 def test_the_shipped_bundle_is_known() -> None:
     """Guards against `gmrt bench` that prints no projection on the board for the model that everybody has."""
     found = workload_of(verify(SHIPPED))
-    assert found is WORKLOADS["nano"]
+    assert found == WORKLOADS["nano"]
     assert found.decoder.vocabulary == verify(SHIPPED).vocab_size
 
 

@@ -42,7 +42,7 @@ def test_plan_leaves_the_rest_to_the_cache() -> None:
     """Guards against a capacity that breaks the limit, or one that does not hold a prompt."""
     plan = MemoryPlan(
         stored={},
-        factors=(1.0, 1.0),
+        factors={},
         workspace=1000,
         images=200,
         prefixes=100,
